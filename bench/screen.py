@@ -44,6 +44,15 @@ LIMITS = {
     "slow link, bytes/s": 4_000, "idle, bytes/s": 0.0, "longest stall, ms": 50.0, "memory, MB": 80.0,
     "memory growth, MB": 2.0,
 }  # fmt: skip
+LONGEST_KEY = 50.0  # milliseconds until the chart of a long run answers a key
+KEY_SIZES = ((120, 40), (200, 60))
+# Keys of the chart, pressed one after another.
+CHART_KEYS = {
+    "cursor": [b"x", b"\x1b[D", b"\x1b[D", b"\x1b[1;2D", b"\x1b[D", b"\x1b[C", b"\x1b[1;2C", b"x"],
+    "zoom": [b"+", b"+", b"+", b"\x1b[D", b"\x1b[D", b"-", b"-", b"-"],
+    "smoothing": [b"+", b"+", b"+", b"+", b"+", b"]", b"]", b"[", b"[", b"[", b"]"],
+    "metric": [b"m", b"m", b"m", b"m", b"M", b"M", b"M", b"M"],
+}
 CONFIG = replace(preset("sft-small").config, output_dir="out")
 
 
@@ -133,15 +142,15 @@ class Terminal:
 
 
 @contextmanager
-def app(folder: Path, *arguments: str) -> Iterator[Terminal]:
-    """Starts the app, and ends it afterwards."""
+def app(folder: Path, *arguments: str, size: tuple[int, int] = (COLUMNS, ROWS)) -> Iterator[Terminal]:
+    """Starts the app on a terminal of this size in columns and lines, and ends it afterwards."""
     pid, fd = pty.fork()
     if pid == 0:
         os.chdir(folder)
         known = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
         inherited = {name: value for name, value in os.environ.items() if name not in ("TMUX", "COLUMNS", "LINES")}
         os.execve(PROGRAM[0], [*PROGRAM, *arguments], {**inherited, **known})
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
     terminal = Terminal(pid, fd)
     try:
         yield terminal
@@ -225,6 +234,23 @@ def stall(folder: Path) -> float:
     return 1000 * max(waits)
 
 
+def chart_keys(folder: Path, steps: int, size: tuple[int, int]) -> Iterator[tuple[str, float]]:
+    """The usual wait for the response to keys of each kind on the chart of a long run, in milliseconds."""
+    with app(folder, "attach", "bench-1", size=size) as terminal:
+        terminal.read(60.0, lambda seen: f"{steps:,}".encode() in seen)
+        terminal.read(1.0)
+        terminal.press(b"3")
+        terminal.read(1.0)
+        for name, keys in CHART_KEYS.items():
+            waits = []
+            for key in keys:
+                before = terminal.written
+                terminal.press(key)
+                waits.append(terminal.read(5.0, lambda _seen, before=before: terminal.written > before))  # type: ignore[misc]
+                terminal.read(0.2)
+            yield f"key {name} {size[0]}x{size[1]}, ms", 1000 * statistics.median(waits)
+
+
 def measure(steps: int, seconds: float) -> Iterator[tuple[str, float]]:
     """All figures, with their names."""
     with tempfile.TemporaryDirectory() as name:
@@ -247,6 +273,8 @@ def measure(steps: int, seconds: float) -> Iterator[tuple[str, float]]:
         opened = [open_long(folder, steps) for _ in range(3)]
         yield f"open {steps:,} steps", statistics.median(seconds for seconds, _ in opened)
         yield "memory, MB", max(memory for _, memory in opened)
+        for columns_and_lines in KEY_SIZES:
+            yield from chart_keys(folder, steps, columns_and_lines)
         run_dir.snapshot.unlink()
         yield "longest stall, ms", stall(folder)
 
@@ -260,7 +288,7 @@ def main() -> int:
     print(machine())
     passed = True
     for name, value in measure(given.steps, given.seconds):
-        limit = LIMITS.get(name)
+        limit = LONGEST_KEY if name.startswith("key ") else LIMITS.get(name)
         good = limit is None or value <= limit
         passed &= good
         bound = "" if limit is None else f"<= {limit:g}"

@@ -1,7 +1,7 @@
 """Curves of a run for the charts: bounded in size however long the run is, and kept with the snapshot of its state."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple
 
@@ -112,11 +112,14 @@ class Curve:
     def between(self, first: int, last: int, columns: int) -> list[Bucket]:
         """The steps `first` … `last` in the given number of columns of equal length."""
         found = [EMPTY] * columns
-        span, width, buckets = max(1, last - first + 1), self.width, self.buckets
-        for place in range(max(0, (first - 1) // width), min(len(buckets), 1 + (last - 1) // width)):
+        span, width = max(1, last - first + 1), self.width
+        place, end = max(0, (first - 1) // width), min(len(self.buckets), 1 + (last - 1) // width)
+        while place < end:
             column = (max(first, place * width + 1) - first) * columns // span
-            before = found[column]
-            found[column] = buckets[place] if before is EMPTY else before.plus(buckets[place])
+            begins = first - (-(column + 1) * span // columns)  # the first step of the next column
+            following = max(place + 1, min(end, -(-(begins - 1) // width)))
+            found[column] = merged(self.buckets[place:following])
+            place = following
         return found
 
     def at(self, first: int, last: int) -> tuple[Bucket, int, int]:
@@ -126,9 +129,7 @@ class Curve:
         """
         begin, end = -(-(first - 1) // self.width), (last - 1) // self.width
         begin = min(begin, end)
-        found = EMPTY
-        for bucket in self.buckets[max(0, begin) : end + 1]:
-            found = found.plus(bucket)
+        found = merged(self.buckets[max(0, begin) : max(0, end + 1)])
         return found, begin * self.width + 1, max(begin * self.width + 1, min((end + 1) * self.width, self.last))
 
     def mean_before(self, step: int, over: int) -> float:
@@ -154,6 +155,14 @@ class Curve:
         buckets = [_bucket(one) for one in reader(_Buckets)(value["buckets"])]
         Longest(most)(buckets)
         return cls(width, buckets, last, most)
+
+
+def merged(buckets: Sequence[Bucket]) -> Bucket:
+    """One bucket of the values of several."""
+    if len(buckets) <= 1:
+        return buckets[0] if buckets else EMPTY
+    lows, highs, totals, known, bad = zip(*buckets, strict=True)
+    return Bucket(min(lows), max(highs), sum(totals), sum(known), sum(bad))
 
 
 def averaged(mean: float, bucket: Bucket, over: int) -> float:

@@ -1,5 +1,6 @@
 """One widget for the whole screen: it gets lines and redraws the spans that changed."""
 
+import re
 from collections.abc import Sequence
 
 from rich.cells import cell_len
@@ -11,6 +12,9 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from sft_tui.screen.ink import Ink, Line
+
+# Texts whose every character takes one column: what most of a screen and all of a chart is made of.
+NARROW = re.compile("[ -\u007e\u00a0-\u00ac\u00ae-\u02ff\u2500-\u25cf\u2800-\u28ff]*")
 
 Cell = tuple[str, str]  # a character and its role; the second half of a wide one is empty
 
@@ -42,7 +46,9 @@ class Canvas(Widget):
 
     def put(self, lines: Sequence[Line], ink: Ink) -> None:
         """Shows these lines from now on; only the differences are redrawn."""
-        cells = [_cells(line) for line in lines]
+        known = zip(self._lines, self._cells, strict=True)
+        before = [*known, *[([], [])] * (len(lines) - len(self._lines))]
+        cells = [of if line == old else _cells(line) for line, (old, of) in zip(lines, before, strict=False)]
         if ink != self._ink or len(cells) != len(self._cells):
             self._ink, self._lines, self._cells = ink, list(lines), cells
             self.refresh()
@@ -79,6 +85,9 @@ class Canvas(Widget):
 def _cells(line: Line) -> list[Cell]:
     cells: list[Cell] = []
     for text, role in line:
+        if NARROW.fullmatch(text):
+            cells += [(char, role) for char in text]
+            continue
         for char in text:
             size = cell_len(char)
             if size == 0 and cells:  # a combining mark on the previous character

@@ -19,6 +19,7 @@ MOST_LABELS = 8  # of values
 PEAK, DIP, GAP, POINT = "▲", "▼", "×", "●"
 
 Marks = list[dict[int, tuple[str, str]]]  # by row and column: characters over the dots, with their roles
+Ends = tuple[float, float, float]  # lowest value, mean and highest value
 Layer = list[dict[int, int]]  # dots, by row and column
 
 
@@ -60,14 +61,17 @@ def columns_of(width: int) -> int:
 def draw(plot: Plot, width: int, height: int) -> list[Line]:
     """The chart in exactly the given number of lines; empty ones if there is nothing to draw."""
     rows, across = height - 1, max(1, width - LABEL - 1)
-    found = _range(plot, rows) if rows >= 2 and width >= LABEL + 8 else None
+    if rows < 2 or width < LABEL + 8:
+        return [[("", "")] for _ in range(height)]
+    scaled = [_scaled(plot, one, across) for one in plot.series]
+    found = _range(plot, scaled, rows)
     if found is None:
         return [[("", "")] for _ in range(height)]
     marks: Marks = [{} for _ in range(rows)]
-    band = _band(plot, found, rows, across) if len(plot.series) == 1 else [[0] * across for _ in range(rows)]
+    band = _band(scaled[0] if len(scaled) == 1 else [], found, rows, across)
     _draw_lines(plot, found, marks, across)
     _draw_cursor(plot, marks, across)
-    _draw_marks(plot, found, marks, across)
+    _draw_marks(plot, scaled, found, marks, across)
     labels = _labels(plot, found, rows)
     lines: list[Line] = []
     for row in range(rows):
@@ -77,24 +81,34 @@ def draw(plot: Plot, width: int, height: int) -> list[Line]:
     return lines
 
 
-def is_cut(plot: Plot, height: int) -> bool:
-    """Whether a chart of this height leaves values out, so that its marks need an explanation."""
-    found = _range(plot, height - 1)
-    return found is not None and found.cut
+def shows_cuts(lines: Sequence[Line]) -> bool:
+    """Whether a chart has marks of values that are cut."""
+    return any(PEAK in text or DIP in text for line in lines for text, _ in line)
 
 
-def _range(plot: Plot, rows: int) -> Range | None:
-    most = _most_labels(rows)
+def _scaled(plot: Plot, series: Series, across: int) -> list[Ends | None]:
+    """Lowest value, mean and highest value of each bucket on the scale; None if they are not all on it."""
+    found: list[Ends | None] = []
+    for bucket in series.buckets[: 2 * across]:
+        ends = None
+        if bucket.known:
+            low, mean, high = (_to_scale(one, plot) for one in (bucket.low, bucket.mean, bucket.high))
+            ends = (low, mean, high) if low == low and high == high else None
+        found.append(ends)
+    return found
+
+
+def _range(plot: Plot, scaled: Sequence[Sequence[Ends | None]], rows: int) -> Range | None:
     if plot.limits is not None:
         return Range(*(_to_scale(end, plot) for end in plot.limits))
-    buckets = [[bucket for bucket in one.buckets if bucket.known] for one in plot.series]
-    band = len(plot.series) == 1
-    means = [_to_scale(bucket.mean, plot) for of in buckets for bucket in of]
-    lows = [_to_scale(bucket.low, plot) for of in buckets for bucket in of] if band else means
-    highs = [_to_scale(bucket.high, plot) for of in buckets for bucket in of] if band else means
+    known = [ends for of in scaled for ends in of if ends is not None]
+    means = [ends[1] for ends in known]
+    lows, highs = (
+        ([ends[0] for ends in known], [ends[2] for ends in known]) if len(plot.series) == 1 else (means, means)
+    )
     points = [_to_scale(value, plot) for one in plot.series for _, value in one.points]
     found = value_range(means, lows, highs, points, robust=plot.robust)
-    return found and found.rounded(most)
+    return found and found.rounded(_most_labels(rows))
 
 
 def _most_labels(rows: int) -> int:
@@ -115,16 +129,13 @@ def _level(value: float, found: Range, steps: int) -> int:
     return min(steps - 1, max(0, round((found.high - value) / (found.high - found.low) * (steps - 1))))
 
 
-def _band(plot: Plot, found: Range, rows: int, across: int) -> list[list[int]]:
+def _band(scaled: Sequence[Ends | None], found: Range, rows: int, across: int) -> list[list[int]]:
     """The range of each bucket as dots, by row and column."""
     cells = [[0] * across for _ in range(rows)]
-    for column, bucket in enumerate(plot.series[0].buckets[: 2 * across]):
-        if not bucket.known:
+    for column, ends in enumerate(scaled):
+        if ends is None:
             continue
-        low, high = _to_scale(bucket.low, plot), _to_scale(bucket.high, plot)
-        if math.isnan(low) or math.isnan(high):
-            continue
-        top, bottom = _level(high, found, 4 * rows), _level(low, found, 4 * rows)
+        top, bottom = _level(ends[2], found, 4 * rows), _level(ends[0], found, 4 * rows)
         place, stretches = column // 2, STRETCHES[column % 2]
         first, last = top // 4, bottom // 4
         for row in range(first, last + 1):
@@ -211,25 +222,27 @@ def _draw_cursor(plot: Plot, marks: Marks, across: int) -> None:
             cells[plot.cursor] = ("┼" if plot.cursor in cells else "│", "accent")
 
 
-def _draw_marks(plot: Plot, found: Range, marks: Marks, across: int) -> None:
+def _draw_marks(plot: Plot, scaled: Sequence[Sequence[Ends | None]], found: Range, marks: Marks, across: int) -> None:
     """Points, peaks and dips that are cut, and a cross at the bottom for a non-finite value."""
-    rows = len(marks)
-    for series in plot.series:
-        for column, bucket in enumerate(series.buckets[: 2 * across]):
-            if bucket.bad:
+    for series, of in zip(plot.series, scaled, strict=True):
+        for column, ends in enumerate(of):
+            if series.buckets[column].bad:
                 marks[-1][column // 2] = (GAP, "bad")
-            elif found.cut and bucket.known:
-                ends = (_to_scale(one, plot) for one in (bucket.low, bucket.mean, bucket.high))
+            elif found.cut and ends is not None:
                 peak, dip = found.sticks_out(*ends)
                 if peak:
                     marks[0][column // 2] = (PEAK, "warn")
                 if dip:
                     marks[-1][column // 2] = (DIP, "warn")
-        for column, value in series.points:
-            scaled = _to_scale(value, plot)
-            if not math.isnan(scaled) and 0 <= column < 2 * across:
-                sign = PEAK if scaled > found.high else DIP if scaled < found.low else POINT
-                marks[_level(scaled, found, 4 * rows) // 4][column // 2] = (sign, series.of_points)
+        _draw_points(plot, series, found, marks, across)
+
+
+def _draw_points(plot: Plot, series: Series, found: Range, marks: Marks, across: int) -> None:
+    for column, value in series.points:
+        scaled = _to_scale(value, plot)
+        if not math.isnan(scaled) and 0 <= column < 2 * across:
+            sign = PEAK if scaled > found.high else DIP if scaled < found.low else POINT
+            marks[_level(scaled, found, 4 * len(marks)) // 4][column // 2] = (sign, series.of_points)
 
 
 def _row(band: list[int], marks: dict[int, tuple[str, str]], ascii_only: bool) -> Line:

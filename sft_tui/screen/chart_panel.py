@@ -99,7 +99,7 @@ def _large(
     nothing = _nothing(shown, selection.metric, plot, lang)
     body = filled([[(nothing, "dim")]] if nothing else body, width - 4, rows)
     title: Line = [(title_of(selection.metric, lang), "head")]
-    note = _note(shown, selection, plot, lang, rows, width - 8 - columns(title))
+    note = _note(shown, selection, plot, lang, chart.shows_cuts(body), width - 8 - columns(title))
     return frame(title, [*body, *([below] if below else [])], width, height, note)
 
 
@@ -131,12 +131,12 @@ def title_of(metric: str, lang: Lang) -> str:
     return say(f"screen.metric_{metric.replace('-', '_')}", lang)
 
 
-def _note(shown: Charted, selection: Selection, plot: Plot, lang: Lang, rows: int, room: int) -> Line:
+def _note(shown: Charted, selection: Selection, plot: Plot, lang: Lang, cuts: bool, room: int) -> Line:
     """What is shown and what its signs mean, as far as there is room: the most important first."""
     log: list[Line] = [[(say("screen.log", lang), "accent")]] if plot.log else []
     window: list[Line] = [[(f"{plot.first:,}–{plot.last:,}", "dim")]] if selection.window else []
     cut: list[Line] = []
-    if chart.is_cut(plot, rows):
+    if cuts:
         cut = [[(f"{chart.PEAK} ", "warn"), (say("screen.legend_cut", lang), "dim")]]
     signs = _signs(shown, selection, plot, lang)
     for kept in ([*signs, *cut], [*signs[1:], *cut], [*signs[2:], *cut], cut, []):

@@ -163,3 +163,19 @@ def test_the_mean_is_exponential_over_the_steps() -> None:
     assert math.isnan(curve.mean_before(1, 8))
     assert averaged(4.0, Bucket(8.0, 8.0, 16.0, 2, 0), 2) == 7.0
     assert averaged(4.0, Bucket(8.0, 8.0, 16.0, 2, 0), 0) == 8.0
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 5000), st.integers(0, 4000), st.integers(1, 3000), st.integers(1, 400))
+def test_each_bucket_is_in_the_column_of_its_first_step(count: int, first: int, length: int, columns: int) -> None:
+    curve = Curve()
+    for number in range(1, count + 1):
+        curve.add(number, float(number))
+    found = curve.between(first, first + length - 1, columns)
+    expected = [Bucket(math.inf, -math.inf, 0.0, 0, 0)] * columns
+    for place, bucket in enumerate(curve.buckets):
+        begins = max(first, place * curve.width + 1)
+        if begins <= min(first + length - 1, (place + 1) * curve.width):
+            column = (begins - first) * columns // length
+            expected[column] = expected[column].plus(bucket)
+    assert found == expected

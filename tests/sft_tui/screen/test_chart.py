@@ -123,9 +123,9 @@ def test_a_peak_is_cut_and_marked_unless_all_is_shown() -> None:
     assert lines[0].count("▲") == 1
     assert lines[0].index("▲") in (52, 53, 54)
     assert labels(chart.draw(cut, 100, 14)) == ["2.6", "2.4", "2.2", "2.0"]
-    assert chart.is_cut(cut, 14)
+    assert chart.shows_cuts(chart.draw(cut, 100, 14))
     everything = plot(values, 100)
-    assert not chart.is_cut(everything, 14)
+    assert not chart.shows_cuts(chart.draw(everything, 100, 14))
     assert "▲" not in "".join(text(chart.draw(everything, 100, 14)))
     assert labels(chart.draw(everything, 100, 14))[0] == "60"
 
