@@ -66,6 +66,11 @@ class LaunchScreen(FixingScreen, PresetKeys):
             self.look()
         self.draw()
 
+    @property
+    def in_front(self) -> bool:
+        """Whether no other screen is over this one; Textual's `is_current` may count a screen behind as well."""
+        return self.app.screen is self
+
     def view(self, width: int, height: int) -> list[Line]:
         """The current state of the screen."""
         options = self.services.options
@@ -140,7 +145,7 @@ class LaunchScreen(FixingScreen, PresetKeys):
         """Keeps this up to date while no key is pressed; checks again after a run made or finished something."""
         before = self.state
         self._refresh()
-        if self.state != before and self.is_current:
+        if self.state != before and self.in_front:
             if self.state.resumable.keys() != before.resumable.keys() or self.state.demos != before.demos:
                 self.look()
             self.draw()
@@ -224,7 +229,7 @@ class LaunchScreen(FixingScreen, PresetKeys):
         cursor = min(self.state.finding, max(0, len(report.findings) - 1))
         self.state = replace(self.state, report=report, doing="", finding=cursor, processes=request.processes)
         self._refresh()
-        if self.state.queued and self.is_current:
+        if self.state.queued and self.in_front:
             self.state = replace(self.state, queued=False)
             if errors := self._errors():
                 self.show_notice(errors, "bad")
@@ -233,7 +238,7 @@ class LaunchScreen(FixingScreen, PresetKeys):
         self._draw_here()
 
     def _draw_here(self) -> None:
-        if self.is_current:
+        if self.in_front:
             self.draw()
         elif self.watcher is not None:
             self.watcher()
@@ -266,6 +271,7 @@ class LaunchScreen(FixingScreen, PresetKeys):
     def do_edit(self) -> None:
         """Opens all settings, at the one under the cursor."""
         here = self.state.summary[self.state.cursor] if self.state.panel == "settings" else ""
+        self.state = replace(self.state, queued=False)
         self.services.open_settings(here)
 
     def do_reset(self) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from engine.contract.config import FIELDS
 from engine.contract.presets import HERE, SUFFIX, built_in, own_files, preset, remove, save
 from engine.contract.texts import say
 from sft_tui import starting
@@ -78,7 +79,8 @@ class PresetKeys(ActionScreen):
         if name == parent:  # what it already changes stays
             mine = preset(name)
             parent, values, words = mine.parent, {**mine.changes(), **values}, mine.help
-        path = save(name, parent, values, HERE, words=words, replaces=replaces)
+        ordered = {key: values[key] for key in FIELDS if key in values}
+        path = save(name, parent, ordered, HERE, words=words, replaces=replaces)
         self.draft.refresh_presets()
         self.draft.choose(name)
         self.show_notice(say("screen.preset_saved", self.services.options.lang, path=safe(str(path))))

@@ -199,7 +199,7 @@ class SettingsScreen(FormScreen, PresetKeys):
         event.stop()
         if event.input is self.find:
             self._search()
-        elif self.value.mode and not self.value.text.waiting:
+        elif self.value.error.display and not self.value.text.waiting:
             self.value.refuse("")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
