@@ -252,7 +252,7 @@ class ActionScreen(Screen[None]):
         except InputError as error:
             if self.question is None:
                 self.ask(question)
-                self.report(error)
+                self.show_error(error)
 
     def show_typed(self) -> None:
         """Shows the text and the cursor in it."""
@@ -282,9 +282,9 @@ class ActionScreen(Screen[None]):
         try:
             act()
         except InputError as error:
-            self.report(error)
+            self.show_error(error)
 
-    def report(self, error: InputError) -> None:
+    def show_error(self, error: InputError) -> None:
         """Shows why something could not be done."""
         self.show_notice(error.message.text(self.services.options.lang), "bad")
 

@@ -115,6 +115,6 @@ class ResumeScreen(FormScreen):
         self.services.open_run(started.record.run)
         self.services.notify_here(say("screen.going_on", self.services.options.lang, run=safe(self.about, 40)))
 
-    def report(self, error: InputError) -> None:
+    def show_error(self, error: InputError) -> None:
         """Shows why the run cannot be resumed, with keys in place of commands."""
         self.show_notice(fix_keys.with_keys(error.message.text(self.services.options.lang)), "bad")

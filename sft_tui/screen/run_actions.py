@@ -80,7 +80,7 @@ class RunActions(ActionScreen):
             return False
         return is_finished(run) if name == "more_epochs" else not run.alive
 
-    def report(self, error: InputError) -> None:
+    def show_error(self, error: InputError) -> None:
         """Shows why something could not be done, with keys in place of commands."""
         self.show_notice(fix_keys.with_keys(error.message.text(self.services.options.lang)), "bad")
 
