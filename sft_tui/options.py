@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from engine.contract.config import FIELDS, KINDS, setting_of
 from engine.contract.messages import InputError
@@ -28,6 +30,9 @@ OF_ROWS = (
     "chat_template", "template_options", "learn", "too_long",
 )  # fmt: skip
 
+VARIABLES = "SFT_TUI_"  # what the variables of the environment that give options begin with
+FOLDERS = ("output_dir", "token_store", "tokenizer")  # of the settings that are paths
+
 # --learn-rate and --learn_rate are one option.
 SETTINGS = {
     "help_option_names": ["-h", "--help"],
@@ -35,8 +40,27 @@ SETTINGS = {
 }
 
 
-def config_options(lang: Lang, names: Iterable[str] = tuple(FIELDS)) -> Callable[[F], F]:
-    """A decorator that adds an option for every setting, or for those named; an option that is not given is None."""
+def variable(name: str) -> str:
+    """The environment variable of an option."""
+    return f"{VARIABLES}{name.upper()}"
+
+
+class SettingOption(click.Option):
+    """The option of a setting; an error says so if its value is from the environment."""
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """The option as an error names it, with the variable that its value is from."""
+        hint = super().get_error_hint(ctx)
+        name = self.name or ""
+        is_from = ctx is not None and ctx.get_parameter_source(name) == ParameterSource.ENVIRONMENT
+        return f"{hint} ({variable(name)})" if is_from else hint
+
+
+def config_options(lang: Lang, names: Iterable[str] = tuple(FIELDS), *, environment: bool = False) -> Callable[[F], F]:
+    """A decorator that adds an option for every setting, or for those named; an option that is not given is None.
+
+    With `environment`, a variable of the environment gives what the command line does not.
+    """
 
     def add(function: F) -> F:
         for name in reversed(tuple(names)):
@@ -48,6 +72,8 @@ def config_options(lang: Lang, names: Iterable[str] = tuple(FIELDS)) -> Callable
                 type=Text(name) if KINDS[name] is str else Number(name, lang),
                 help=rule.help(lang) + unit,
                 metavar="|".join(rule.choices) or None,
+                envvar=variable(name) if environment else None,
+                cls=SettingOption,
             )
             function = option(function)
         return function
@@ -86,6 +112,13 @@ class Text(click.types.StringParamType):
 
     def __init__(self, setting: str) -> None:
         self._setting = setting
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
+        """The choices of a setting that start so, or that the shell completes a path."""
+        rule = setting_of(self._setting)
+        if rule.path:
+            return [CompletionItem(incomplete, type="dir" if self._setting in FOLDERS else "file")]
+        return [CompletionItem(choice) for choice in rule.choices if choice.startswith(incomplete)]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The text as `meant` returns it."""
@@ -127,6 +160,11 @@ class SourcePath(HomePath):
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that were given among a command's arguments."""
     return {name: values[name] for name in FIELDS if values.get(name) is not None}
+
+
+def from_environment(context: click.Context) -> list[str]:
+    """The settings whose values the environment gave."""
+    return [name for name in FIELDS if context.get_parameter_source(name) == ParameterSource.ENVIRONMENT]
 
 
 class GroupedCommand(click.Command):

@@ -17,6 +17,7 @@ from typing import Literal, get_args
 
 Lang = Literal["en", "zh"]
 LANGS: tuple[Lang, ...] = get_args(Lang)
+LANGUAGE = "SFT_TUI_LANG"  # the variable that chooses the language, whatever the locale is
 LOCALE = Path(__file__).parent / "locale"
 DOMAIN = "texts"
 DIGEST = "digest.of.source"  # the key of it in a compiled catalogue
@@ -89,8 +90,8 @@ def catalogue(lang: Lang) -> gettext.NullTranslations:
 
 
 def language(env: Mapping[str, str] = os.environ) -> Lang:
-    """The language of the user's locale, if there is a catalogue for it; else English."""
-    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+    """The language that the user chose, or that of their locale, if there is a catalogue for it; else English."""
+    for name in (LANGUAGE, "LC_ALL", "LC_MESSAGES", "LANG"):
         if env.get(name):
             return next((lang for lang in LANGS if env[name].lower().startswith(lang)), "en")
     return "en"

@@ -13,7 +13,7 @@ from engine.contract.config import override
 from engine.contract.presets import preset
 from engine.contract.texts import say
 from sft_tui import text
-from sft_tui.cli.common import LANG, logs_option, reading_progress
+from sft_tui.cli.common import LANG, logs_option, preset_argument, reading_progress, report_environment
 from sft_tui.options import GroupedCommand, config_options, given
 from sft_tui.output import echo, echo_json, echo_over, terminal_columns
 
@@ -26,12 +26,12 @@ memory_limit_option = click.option("--memory-limit", metavar="SIZE")
 
 
 @click.command("check", cls=GroupedCommand, lang=LANG)
-@click.argument("preset_name", metavar="PRESET")
+@preset_argument
 @click.option("--json", is_flag=True)
 @click.option("--rehearse", "rehearsing", is_flag=True)
 @memory_limit_option
 @logs_option
-@config_options(LANG)
+@config_options(LANG, environment=True)
 def check_command(
     preset_name: str, json: bool, rehearsing: bool, memory_limit: str | None, logs: Path, **settings: Any
 ) -> None:
@@ -61,11 +61,11 @@ def check_command(
 
 
 @click.command(cls=GroupedCommand, lang=LANG)
-@click.argument("preset_name", metavar="PRESET")
+@preset_argument
 @click.option("--json", is_flag=True)
 @memory_limit_option
 @logs_option
-@config_options(LANG)
+@config_options(LANG, environment=True)
 def rehearse(preset_name: str, json: bool, memory_limit: str | None, logs: Path, **settings: Any) -> None:
     """Do each part of a run once, and measure what the run takes."""
     from sft_tui.preflight import report as reports
@@ -110,6 +110,7 @@ def check_request(preset_name: str, settings: dict[str, Any], memory_limit: str 
     from sft_tui.preflight.request import CheckRequest
 
     values = given(settings)
+    report_environment()
     config, _ = override(preset(preset_name).config, values)
     limit = text.parse_size(memory_limit) if memory_limit else 0
     return CheckRequest.of(preset_name, values, config, logs, memory_limit=limit)

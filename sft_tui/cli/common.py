@@ -2,16 +2,17 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from engine.contract.messages import InputError
 from engine.contract.texts import LANGS, Lang, fault, language, say
 from sft_tui import text
-from sft_tui.options import HomePath
+from sft_tui.options import HomePath, from_environment, given, variable
 from sft_tui.output import echo, echo_over
 
 if TYPE_CHECKING:
@@ -31,16 +32,18 @@ def report_outdated_texts() -> None:
 def screen_options(function: Command) -> Command:
     """A decorator that adds the options of the screen."""
     for option in (
-        click.option("--slow-link", is_flag=True),
-        click.option("--ascii", "ascii_only", is_flag=True),
-        click.option("--theme", type=click.Choice(THEMES), default="auto", show_default=True),
-        click.option("--lang", type=click.Choice(LANGS), default=None),
+        click.option("--slow-link", is_flag=True, envvar=variable("slow_link")),
+        click.option("--ascii", "ascii_only", is_flag=True, envvar=variable("ascii")),
+        click.option("--theme", type=click.Choice(THEMES), default="auto", show_default=True, envvar=variable("theme")),
+        click.option("--lang", type=click.Choice(LANGS), default=None, envvar=variable("lang")),
     ):
         function = option(function)
     return function
 
 
-logs_option = click.option("--logs", type=HomePath(path_type=Path), default=Path("logs"), show_default=True)
+logs_option = click.option(
+    "--logs", type=HomePath(path_type=Path), default=Path("logs"), show_default=True, envvar=variable("logs")
+)
 json_option = click.option("--json", is_flag=True)
 detach_option = click.option("--detach", is_flag=True)
 no_ui_option = click.option("--no-ui", is_flag=True)
@@ -53,6 +56,30 @@ def complete_run(context: click.Context, _parameter: click.Parameter, typed: str
     return [name for name in names(Path(context.params.get("logs") or "logs")) if name.startswith(typed)]
 
 
+def complete_preset(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    """The presets for shell completion, each with what it is for if the shell shows that."""
+    from engine.contract.presets import built_in, own_files
+
+    known = {name: entry.summary(LANG) for name, entry in built_in().items()}
+    known |= {name: text.safe(str(file), 60) for name, file in own_files().items()}
+    return [CompletionItem(name, help=words) for name, words in known.items() if name.startswith(typed)]
+
+
+def report_environment() -> None:
+    """Prints on standard error which settings are from the environment."""
+    context = click.get_current_context()
+    found = [f"{name} = {text.number(context.params[name])} ({variable(name)})" for name in from_environment(context)]
+    if found:
+        echo(say("app.from_environment", LANG, settings=text.safe(", ".join(found))), err=True)
+
+
+def of_command_line(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings given on the command line alone: what a run was started with outweighs the environment."""
+    others = from_environment(click.get_current_context())
+    return {name: value for name, value in given(settings).items() if name not in others}
+
+
+preset_argument = click.argument("preset_name", metavar="PRESET", shell_complete=complete_preset)
 run_argument = click.argument("name", metavar="[RUN]", required=False, shell_complete=complete_run)
 run_option = click.option(
     "--run",

@@ -14,7 +14,7 @@ from engine.contract.inputs import ImportForm
 from engine.contract.presets import preset
 from engine.contract.texts import say
 from sft_tui import text
-from sft_tui.cli.common import LANG, Command, reading_progress
+from sft_tui.cli.common import LANG, Command, complete_preset, reading_progress
 from sft_tui.options import OF_ROWS, GroupedCommand, HomePath, SourcePath, config_options, given
 from sft_tui.output import echo, echo_json, terminal_columns
 
@@ -33,7 +33,14 @@ def setting_option(name: str) -> Callable[[Command], Command]:
 USUAL_PRESET = "sft-small"
 LINE = 100  # columns of lines that no terminal shows
 COLUMNS = ("prompt_column", "response_column", "messages_column")
-preset_option = click.option("--preset", "preset_name", metavar="PRESET", default=USUAL_PRESET, show_default=True)
+preset_option = click.option(
+    "--preset",
+    "preset_name",
+    metavar="PRESET",
+    default=USUAL_PRESET,
+    show_default=True,
+    shell_complete=complete_preset,
+)
 row_options = config_options(LANG, OF_ROWS)
 file_argument = click.argument("file", type=HomePath(exists=True, dir_okay=False, path_type=Path))
 

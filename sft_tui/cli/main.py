@@ -14,8 +14,9 @@ from sft_tui import preconditions
 from sft_tui.cli import showing, usage
 from sft_tui.cli.chat_command import chat
 from sft_tui.cli.check_commands import check_command, rehearse
-from sft_tui.cli.common import LANG, print_error, report_outdated_texts, screen_options
+from sft_tui.cli.common import LANG, logs_option, print_error, report_outdated_texts, screen_options
 from sft_tui.cli.compare_command import compare
+from sft_tui.cli.completion_command import completion
 from sft_tui.cli.data_commands import data
 from sft_tui.cli.here_command import here
 from sft_tui.cli.model_commands import model
@@ -27,12 +28,13 @@ from sft_tui.cli.row_commands import rows_command
 from sft_tui.cli.run_commands import attach, note, pause, runs, show_logs, status, stop
 from sft_tui.cli.serve_command import serve
 from sft_tui.cli.starting_commands import continue_, demo, resume, run, test
-from sft_tui.options import SETTINGS, HomePath
+from sft_tui.options import SETTINGS
 from sft_tui.output import Group
 
 COMMANDS: tuple[click.Command, ...] = (
     here,
     check_command,
+    completion,
     rehearse,
     run,
     test,
@@ -75,7 +77,7 @@ def main() -> None:
 
 @click.group(cls=Group, context_settings=SETTINGS, invoke_without_command=True)
 @click.version_option(importlib.metadata.version("sft-tui"), prog_name="sft-tui")
-@click.option("--logs", type=HomePath(path_type=Path), default=Path("logs"), show_default=True)
+@logs_option
 @screen_options
 def cli(logs: Path, **screen: Any) -> None:
     """Fine-tune small chat models on small machines, from a terminal."""

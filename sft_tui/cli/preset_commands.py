@@ -10,7 +10,7 @@ from engine.contract.messages import InputError
 from engine.contract.presets import HERE, built_in, own_files, preset, remove, save, to_toml, user_folder
 from engine.contract.texts import say
 from sft_tui import text
-from sft_tui.cli.common import LANG
+from sft_tui.cli.common import LANG, complete_preset
 from sft_tui.options import GroupedCommand, config_options, given, settings_table
 from sft_tui.output import echo, echo_json
 
@@ -47,7 +47,7 @@ def list_presets() -> None:
 
 
 @presets.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_preset)
 @click.option("--json", is_flag=True)
 @click.option("--toml", is_flag=True)
 def show_preset(name: str, json: bool, toml: bool) -> None:
@@ -69,7 +69,9 @@ def show_preset(name: str, json: bool, toml: bool) -> None:
 
 @presets.command("save", cls=GroupedCommand, lang=LANG)
 @click.argument("name")
-@click.option("--from", "parent", metavar="PRESET", default="sft-small", show_default=True)
+@click.option(
+    "--from", "parent", metavar="PRESET", default="sft-small", show_default=True, shell_complete=complete_preset
+)
 @click.option("--help-text", "words", metavar="TEXT", default="")
 @click.option("--user", is_flag=True)
 @click.option("--overwrite", is_flag=True)

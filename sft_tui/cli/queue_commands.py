@@ -8,7 +8,7 @@ import click
 from engine.contract.bounds import as_json
 from engine.contract.texts import say
 from sft_tui import text
-from sft_tui.cli.common import LANG, logs_option
+from sft_tui.cli.common import LANG, logs_option, preset_argument, report_environment
 from sft_tui.options import GroupedCommand, config_options, given
 from sft_tui.output import echo, echo_json, terminal_columns
 
@@ -21,6 +21,12 @@ def folder_of(logs: Path) -> "QueueFolder":
     from sft_tui.queue.queue_file import QueueFolder
 
     return QueueFolder(logs)
+
+
+def complete_number(context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
+    """The numbers of entries for shell completion."""
+    found, _ = folder_of(Path(context.params.get("logs") or "logs")).look()
+    return [str(entry.number) for entry in found.entries if str(entry.number).startswith(typed)]
 
 
 @click.group("queue", invoke_without_command=True)
@@ -52,21 +58,22 @@ def list_queue(logs: Path, *, json: bool) -> None:
 
 
 @queue.command("add", cls=GroupedCommand, lang=LANG)
-@click.argument("preset_name", metavar="PRESET")
+@preset_argument
 @logs_option
-@config_options(LANG)
+@config_options(LANG, environment=True)
 def add(preset_name: str, logs: Path, **settings: Any) -> None:
     """Put a run with a PRESET at the end of the queue."""
     from sft_tui.queue import lines, queue_process
 
     folder = folder_of(logs)
+    report_environment()
     number = queue_process.add(folder, preset_name, given(settings))
     echo(str(number))
     echo(lines.state(folder.read(), LANG), err=True)
 
 
 @queue.command("remove")
-@click.argument("number", type=int)
+@click.argument("number", type=int, shell_complete=complete_number)
 @logs_option
 def remove(number: int, logs: Path) -> None:
     """Take the entry with this NUMBER out of the queue."""
@@ -77,7 +84,7 @@ def remove(number: int, logs: Path) -> None:
 
 
 @queue.command("move")
-@click.argument("number", type=int)
+@click.argument("number", type=int, shell_complete=complete_number)
 @click.argument("place", type=click.IntRange(1))
 @logs_option
 def move(number: int, place: int, logs: Path) -> None:

@@ -9,7 +9,7 @@ from engine.contract.bounds import as_json
 from engine.contract.messages import InputError
 from engine.contract.texts import say
 from sft_tui import text
-from sft_tui.cli.common import LANG, logs_option, meanwhile, print_error
+from sft_tui.cli.common import LANG, complete_run, logs_option, meanwhile, print_error
 from sft_tui.cli.data_commands import LINE, data, file_argument
 from sft_tui.output import echo, echo_json, terminal_columns
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command("rows")
-@click.argument("name", metavar="RUN")
+@click.argument("name", metavar="RUN", shell_complete=complete_run)
 @click.argument("step", metavar="[STEP]", type=click.IntRange(1), required=False)
 @click.option("--last", type=click.IntRange(1), metavar="STEP", default=None)
 @click.option("--json", is_flag=True)

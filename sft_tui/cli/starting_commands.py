@@ -17,10 +17,14 @@ from sft_tui.cli import showing
 from sft_tui.cli.check_commands import preflight, print_applied_budget
 from sft_tui.cli.common import (
     LANG,
+    complete_preset,
     detach_option,
     json_option,
     logs_option,
     no_ui_option,
+    of_command_line,
+    preset_argument,
+    report_environment,
     run_argument,
     run_option,
     screen_options,
@@ -31,7 +35,7 @@ from sft_tui.output import echo
 
 
 @click.command(cls=GroupedCommand, lang=LANG)
-@click.argument("preset_name", metavar="PRESET")
+@preset_argument
 @no_ui_option
 @json_option
 @detach_option
@@ -39,7 +43,7 @@ from sft_tui.output import echo
 @click.option("--fresh", is_flag=True)
 @click.option("--force", is_flag=True)
 @logs_option
-@config_options(LANG)
+@config_options(LANG, environment=True)
 def run(
     preset_name: str,
     no_ui: bool,
@@ -56,29 +60,33 @@ def run(
         raise click.UsageError(say("usage.resume_fresh", LANG))
     how = {"resume": resume, "fresh": fresh}
     view = Presentation(json=json, detach=detach, screen=not (no_ui or json))
-    start(preset_name, given(settings), job="train", view=view, force=force, logs=logs, **how)
+    values = of_command_line(settings) if resume else given(settings)
+    if not resume:
+        report_environment()
+    start(preset_name, values, job="train", view=view, force=force, logs=logs, **how)
 
 
 @click.command(cls=GroupedCommand, lang=LANG)
-@click.argument("preset_name", metavar="[PRESET]", required=False)
+@click.argument("preset_name", metavar="[PRESET]", required=False, shell_complete=complete_preset)
 @run_option
 @json_option
 @detach_option
 @logs_option
-@config_options(LANG)
+@config_options(LANG, environment=True)
 def test(preset_name: str | None, of_run: str | None, json: bool, detach: bool, logs: Path, **settings: Any) -> None:
     """Evaluate a trained model on its test file."""
     view = Presentation(json=json, detach=detach)
     if (preset_name is None) == (of_run is None):
         raise click.UsageError(say("usage.test", LANG))
     if preset_name is not None:
+        report_environment()
         start(preset_name, given(settings), job="test", view=view, logs=logs)
         return
     from sft_tui import runs as known
     from sft_tui import starting
 
     one = known.read_run(known.find(logs, of_run))
-    showing.launch(starting.plan_test(one, given(settings)), one.run_dir.path.parent, view)
+    showing.launch(starting.plan_test(one, of_command_line(settings)), one.run_dir.path.parent, view)
 
 
 def start(

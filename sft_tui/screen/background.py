@@ -8,10 +8,13 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 
-from engine.contract.texts import LANGS, Lang, language, template
+from engine.contract.config import FIELDS
+from engine.contract.texts import LANGS, LANGUAGE, Lang, language, template
 from sft_tui.child_process import module_command
+from sft_tui.options import variable
 
 PROGRAM = module_command("sft_tui")
+SETTINGS = {variable(name) for name in FIELDS}
 LOCALES = {"en": "C.UTF-8", "zh": "zh_CN.UTF-8"}
 LAST_LINES = 3
 
@@ -70,10 +73,11 @@ class Background:
 
 
 def _environment(lang: Lang) -> dict[str, str]:
-    """The environment in which a command uses the language of the screen."""
+    """The environment in which a command uses the language of the screen, and no settings that the screen has not."""
+    own = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     if language() == lang:
-        return {**os.environ}
-    return {**os.environ, "LC_ALL": LOCALES[lang], "PYTHONUTF8": "1"}  # the locale need not be installed
+        return own
+    return {**own, LANGUAGE: lang, "LC_ALL": LOCALES[lang], "PYTHONUTF8": "1"}  # the locale need not be installed
 
 
 def account(printed: str) -> list[str]:
