@@ -7,7 +7,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from engine.contract import environment
 from engine.contract.config import FIELDS, setting_of
+from engine.contract.texts import LANGUAGE
+from sft_tui import notifying, options
 from sft_tui.cli.main import cli as app
 from sft_tui.options import ALIASES, HomePath, config_options, given, parse
 
@@ -103,3 +106,50 @@ def test_no_other_name_is_a_setting_itself() -> None:
 def test_a_value_by_another_name_is_understood_on_the_screen() -> None:
     assert parse("mixed_precision", "no") == "fp32"
     assert parse("prompt_column", "no") == "no"
+
+
+def variables(**values: str) -> dict[str, str]:
+    return {options.variable(name): value for name, value in values.items()}
+
+
+def test_the_environment_gives_what_the_command_line_does_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[dict[str, object]] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sft_tui.cli.starting_commands.start", lambda _name, values, **_how: asked.append(values))
+    given = variables(epochs="7", learn_rate="2e-5", seed="")
+    result = CliRunner().invoke(app, ["run", "sft-small", "--learn-rate", "1e-3"], env=given)
+    assert asked == [{"epochs": 7, "learn_rate": 1e-3}]
+    assert "epochs = 7 (SFT_TUI_EPOCHS)" in result.stderr
+    assert "learn_rate" not in result.stderr
+
+
+def test_what_a_resumed_run_had_outweighs_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[dict[str, object]] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sft_tui.cli.starting_commands.start", lambda _name, values, **_how: asked.append(values))
+    given = variables(epochs="7", seed="4")
+    CliRunner().invoke(app, ["run", "sft-small", "--resume", "--seed", "5"], env=given)
+    assert asked == [{"seed": 5}]
+
+
+def test_a_wrong_value_of_the_environment_is_named_with_its_variable() -> None:
+    result = CliRunner().invoke(app, ["check", "sft-small"], env=variables(epochs="many"))
+    assert result.exit_code == 2
+    assert "SFT_TUI_EPOCHS" in result.output
+
+
+def test_no_variable_of_a_setting_means_anything_else() -> None:
+    others = {value for value in vars(environment).values() if isinstance(value, str)}
+    others |= {notifying.VARIABLE, LANGUAGE}
+    others |= {options.variable(name) for name in ("logs", "theme", "ascii", "slow_link")}
+    assert not {options.variable(name) for name in FIELDS} & others
+
+
+def test_options_of_the_screen_and_the_logs_are_taken_from_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shown: list[dict[str, object]] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sft_tui.cli.showing.show_screen", lambda logs, **how: shown.append({"logs": str(logs), **how}))
+    given = variables(logs="elsewhere", theme="16", ascii="1", lang="zh")
+    CliRunner().invoke(app, [], env=given)
+    assert shown == [{"logs": "elsewhere", "theme": "16", "ascii_only": True, "lang": "zh", "slow_link": False}]
+    assert "elsewhere" in CliRunner().invoke(app, ["runs"], env=given).output

@@ -262,7 +262,7 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
             app = SftTuiApp(Options(Path("logs"), lang))
             async with app.run_test(size=(120, 40)) as pilot:
                 await pilot.press("n")
-                await until(pilot, lambda: isinstance(app.screen, LaunchScreen))
+                await until(pilot, lambda: isinstance(app.screen, LaunchScreen) and app.screen.is_mounted)
                 screen = app.screen
                 assert isinstance(screen, LaunchScreen)
                 screen.choose("sft-small")

@@ -58,6 +58,8 @@ def test_a_run_is_watched_stopped_resumed_and_left(tmp_path: Path, tiny_settings
 
 def test_an_edited_setting_shows_its_effect(tmp_path: Path) -> None:
     with terminal(tmp_path) as app:
+        app.sees("1 Start the demo", limit=LONG)
+        app.press("n")
         app.sees("Ready? demo", limit=LONG)
         app.press("\x1b[A" * 7)
         app.sees("effective batch 8 = 1 × 8 × 1", limit=LONG)
@@ -83,6 +85,8 @@ def test_a_key_fixes_a_problem(tmp_path: Path) -> None:
         "\n".join(json.dumps({"prompt": p, "response": r}) for p, r in zip(*rows.values(), strict=True))
     )
     with terminal(tmp_path) as app:
+        app.sees("1 Import mine.jsonl", limit=LONG)
+        app.press("n")
         app.sees("sft-tui data import mine.jsonl", limit=LONG)
         app.press("f")
         app.sees("Import mine.jsonl into data/sft_train_small_train.parquet", limit=LONG)
@@ -99,7 +103,7 @@ def test_enter_in_an_empty_folder_starts_a_demo(tmp_path: Path) -> None:
     nowhere: dict[str, Any] = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "XDG_CACHE_HOME": str(tmp_path)}
     try:
         with terminal(tmp_path, **CPU, **nowhere) as app:
-            app.sees("New here?", "Ready? demo", "enter gets SmolLM2-135M-Instruct", "ready", limit=LONG)
+            app.sees("Nothing here yet", "1 Start the demo", limit=LONG)
             app.press("\r")
             app.sees("demo-t5-pretrain-1", limit=LONG)  # the demo that needs no model, since it cannot be had
             app.press("q")
@@ -112,6 +116,8 @@ def test_enter_in_an_empty_folder_starts_a_demo(tmp_path: Path) -> None:
 def test_presets_and_settings_can_be_clicked(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text('{"prompt": "1", "response": "2"}\n')  # not an empty machine
     with terminal(tmp_path, size=(120, 40)) as app:
+        app.sees("1 Import mine.jsonl", limit=LONG)
+        app.press("n")
         app.sees("Ready? sft-small", limit=LONG)
         app.click(6, 7)  # sft
         app.sees("120 = 20 × 6 × 1", limit=LONG)
@@ -129,6 +135,8 @@ def test_presets_and_settings_can_be_clicked(tmp_path: Path) -> None:
 
 def test_a_run_with_errors_is_not_started(tmp_path: Path) -> None:
     with terminal(tmp_path) as app:
+        app.sees("1 Start the demo", limit=LONG)
+        app.press("n")
         app.sees("Ready? demo", limit=LONG)
         app.press("\x1b[A" * 7)
         app.sees("✗ 4", limit=LONG)
@@ -172,6 +180,8 @@ def test_a_key_starts_a_rehearsal(tmp_path: Path, tiny_settings: dict[str, Any])
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(tiny_settings[name])
     with terminal(tmp_path, **CPU) as app:
+        app.sees("Next", limit=LONG)
+        app.press("n")
         app.sees("Peak of", limit=LONG)
         app.press("h")
         app.sees("Running sft-tui rehearse sft-small", limit=LONG)

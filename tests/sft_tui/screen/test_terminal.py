@@ -27,9 +27,9 @@ from tests.sft_tui.screen.conftest import write_run
 from tests.terminal import PROGRAM, Terminal, terminal
 
 
-def test_the_app_opens_on_the_presets_and_q_leaves(tmp_path: Path) -> None:
+def test_the_app_opens_on_what_is_here_and_q_leaves(tmp_path: Path) -> None:
     with terminal(tmp_path) as app:
-        app.sees("pretrain-large")
+        app.sees("Nothing here yet", "1 Start the demo")
         app.press("q")
         assert app.wait() == 0
         app.left_clean()
@@ -107,6 +107,8 @@ main()
 def test_a_background_command_does_not_delay_the_exit(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text('{"prompt": "1", "response": "2"}\n')
     with terminal(tmp_path, program=[sys.executable, "-c", SLEEPING]) as app:
+        app.sees("1 Import mine.jsonl")
+        app.press("n")
         app.sees("data import mine.jsonl")
         app.press("f")
         app.sees("Import mine.jsonl into")
@@ -282,7 +284,7 @@ def harmless(raw: bytes) -> None:
 def test_no_foreign_escape_reaches_the_terminal(tmp_path: Path, lang: str) -> None:
     hostile_run(tmp_path / "logs")
     with terminal(tmp_path, "--lang", lang) as app:
-        app.sees("pretrain-large")
+        app.sees("PWNED", "GB")
         app.press("l")
         app.sees("名")
         app.press("\r")
