@@ -24,6 +24,8 @@ from sft_tui import demo, runs
 from sft_tui.demo import Progress
 from sft_tui.preflight.ask_engine import Inspector, InspectorDied
 from sft_tui.preflight.missing import KINDS, WEIGHTS, looks_like_rows
+from sft_tui.queue.entries import Queue
+from sft_tui.queue.queue_file import QueueFolder
 
 MOST_ENTRIES = 2000  # of one folder
 MOST_FILES, MOST_MODELS, MOST_RUNS = 40, 20, 8  # that are shown
@@ -120,13 +122,14 @@ class Found:
     models: tuple[ModelPlace, ...] = ()
     runs: tuple[RunHere, ...] = ()
     demo: Progress = NEW  # the chat demo, or the one that took its place
+    queue: Queue | None = None  # if runs wait in it, or it has started one
     left_out: int = 0  # files and models beyond the bounds
     reading: bool = False
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing."""
-        return not (self.data or self.models or self.runs)
+        return not (self.data or self.models or self.runs or self.queue)
 
     def sets(self) -> list[DataSet]:
         """The data sets that can be trained on, the newest first."""
@@ -166,9 +169,10 @@ def scan(logs: Path, known: Found | None = None) -> Iterator[Found]:
         models=tuple(replace(one, about=models.get((one.path, one.changed))) for one in found.models),
         runs=known.runs,
         demo=known.demo,
+        queue=known.queue,
     )
     yield found
-    found = replace(found, runs=tuple(_runs(logs)), demo=_demo())
+    found = replace(found, runs=tuple(_runs(logs)), demo=_demo(), queue=_queue(logs))
     yield found
     with Glances() as glances:
         for place, file in enumerate(found.data):
@@ -285,6 +289,12 @@ def _changed(path: Path) -> int:
         return path.stat().st_mtime_ns
     except OSError:
         return 0
+
+
+def _queue(logs: Path) -> Queue | None:
+    """The queue of runs if there is something in it that is not over."""
+    found, _ = QueueFolder(logs).look()
+    return found if found.waiting or found.active else None
 
 
 def _demo() -> Progress:

@@ -11,11 +11,12 @@ from engine.contract.messages import Message
 from engine.contract.texts import Lang, say
 from sft_tui.here import DataFile, Found, ModelPlace, RunHere
 from sft_tui.next_steps import Step
-from sft_tui.text import cut, pad, safe, size, width
+from sft_tui.queue.lines import state_short
+from sft_tui.text import cut, pad, safe, width
 
 SHOWN = 200  # characters of a name
 COLUMNS, MOST_COLUMNS = 40, 4  # of the names of columns, and how many of them
-KINDS = ("data", "models", "runs")
+KINDS = ("data", "models", "runs", "queue")
 
 
 def data_words(about: DataGlance | Message | None, lang: Lang) -> str:
@@ -68,6 +69,7 @@ def rows_of(found: Found, lang: Lang) -> dict[str, list[tuple[str, str]]]:
         "data": [(safe(one.path, SHOWN), data_words(one.about, lang)) for one in found.data],
         "models": [(safe(one.path, SHOWN), model_words(one, lang)) for one in found.models],
         "runs": [(safe(one.name, SHOWN), run_words(one, lang)) for one in found.runs],
+        "queue": [(state_short(found.queue, lang), "")] if found.queue is not None else [],
     }
 
 
@@ -86,7 +88,8 @@ def step_words(step: Step, found: Found, lang: Lang) -> tuple[str, str]:
 
 def _step_args(step: Step, found: Found, lang: Lang) -> dict[str, Any]:
     """What the words of a step may name."""
-    args: dict[str, Any] = {"name": safe(os.path.basename(step.subject) or step.subject, 60), "what": ""}
+    queue = state_short(found.queue, lang) if found.queue is not None else ""
+    args: dict[str, Any] = {"name": safe(os.path.basename(step.subject) or step.subject, 60), "what": queue}
     if step.run is not None:
         run = step.run
         percent = 100 * run.step // max(1, run.steps_total)
@@ -133,6 +136,7 @@ def to_json(found: Found, steps: list[Step]) -> dict[str, Any]:
         "data": [_entry(one.path, one.about) | {"bytes": one.bytes} for one in found.data],
         "models": [_entry(one.path, one.about) | {"kind": one.kind, "run": one.run or None} for one in found.models],
         "runs": [as_json(one) for one in found.runs],
+        "queue": len(found.queue.waiting) if found.queue is not None else 0,
         "next": [{"what": step.kind, "subject": step.subject or None, "command": step.command} for step in steps],
     }
 
@@ -142,8 +146,3 @@ def _entry(path: str, about: DataGlance | ModelGlance | Message | None) -> dict[
     if isinstance(about, Message):
         return {"path": path, "about": None, "error": about.what("en")}
     return {"path": path, "about": as_json(about) if about is not None else None, "error": None}
-
-
-def sized(count: int) -> str:
-    """A size on disk; empty for none."""
-    return size(count) if count else ""

@@ -12,7 +12,7 @@ from sft_tui.preflight.fix import as_path
 from sft_tui.preflight.missing import STARTER
 from sft_tui.starting import options
 
-Kind = Literal["demo", "import", "model", "learn", "watch", "resume", "talk", "test", "data", "launch"]
+Kind = Literal["demo", "import", "model", "learn", "watch", "resume", "talk", "test", "data", "queue", "launch"]
 MOST_IMPORTS, MOST_MODELS = 3, 3  # that are offered
 DEMO_MODEL = "SmolLM2-135M-Instruct"
 
@@ -50,8 +50,8 @@ class Step:
                 return ("attach", path)
             case "resume":
                 return ("resume", path)
-            case "demo":
-                return ("demo",)
+            case "demo" | "queue":
+                return (self.kind,)
         return ()
 
 
@@ -69,7 +69,7 @@ def next_steps(found: Found) -> list[Step]:
         steps.insert(0, Step("demo"))
     elif not found.runs and found.demo.stage == "new":
         steps.append(Step("demo"))
-    return [*steps, Step("launch")]
+    return [*steps, *([Step("queue")] if found.queue is not None else []), Step("launch")]
 
 
 def _of_work(found: Found) -> list[Step]:

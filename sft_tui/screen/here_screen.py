@@ -146,6 +146,7 @@ class HereScreen(CanvasScreen):
             "resume": lambda: services.start_run(starting.plan_resume(self._run(subject).record, {})),
             "talk": lambda: services.open_chat([step.run.model] if step.run else [], subject),
             "test": lambda: services.start_run(starting.plan_test(self._run(subject), {})),
+            "queue": services.open_queue,
             "launch": lambda: self.do("launch"),
         }
         acts[step.kind]()

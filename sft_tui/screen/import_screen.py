@@ -54,7 +54,7 @@ class ImportScreen(FormScreen):
         super().__init__()
         self.about = source
         self.plan = ImportPlan.of(source)
-        self.report: ImportReport | None = None  # of what would be imported
+        self.found: ImportReport | None = None  # of what would be imported
         self.written: ImportReport | None = None
         self.samples: dict[str, str] = {}  # the columns to choose from, with a value of each
         self.mapping: tuple[str, ...] = ()  # the settings whose columns are still to be chosen
@@ -113,7 +113,7 @@ class ImportScreen(FormScreen):
         name = event.input.id or ""
         self.plan = replace(self.plan, typed={**self.plan.typed, name: event.value})
         if name == "history":
-            self.report = None
+            self.found = None
             self.read()
         self._show()
 
@@ -123,7 +123,7 @@ class ImportScreen(FormScreen):
     def read(self) -> None:
         """Reads all rows as the import would, without writing any."""
         worker, plan = get_current_worker(), self.plan
-        time.sleep(SETTLED_SECONDS if self.report is None and self.is_mounted and plan.typed["history"] else 0)
+        time.sleep(SETTLED_SECONDS if self.found is None and self.is_mounted and plan.typed["history"] else 0)
         shown_at = 0.0
 
         def progress(_name: str, done: int, total: int) -> None:
@@ -161,7 +161,7 @@ class ImportScreen(FormScreen):
     def _take(self, report: ImportReport) -> None:
         if not self.is_attached:
             return
-        self.report = report
+        self.found = report
         self._fault("")
         self._show()
         if self._queued:
@@ -189,7 +189,7 @@ class ImportScreen(FormScreen):
         return ""
 
     def _names(self) -> list[str]:
-        files = self.report.files if self.report is not None else ()
+        files = self.found.files if self.found is not None else ()
         return list(self.samples) or [name for file in files for name in file.columns]
 
     def do_columns(self) -> None:
@@ -207,6 +207,7 @@ class ImportScreen(FormScreen):
         taken = {} if len(settings) == len(USUAL_COLUMNS) else self.plan.columns
         names = [name for name in self._names() if name not in taken.values()]
         options.border_title = say(f"import_screen.ask_{settings[0]}", options_of.lang)
+        self._say(options.border_title)
         options.clear_options()
         wide = min(24, max((columns([(safe(name, 60), "")]) for name in names), default=0))
         for name in names:
@@ -228,7 +229,7 @@ class ImportScreen(FormScreen):
         self.plan = replace(self.plan, columns={**had, setting: self._offered[place]})
         self._map(tuple(more))
         if not more:
-            self.report = None
+            self.found = None
             self._fault("")
             self._say(say("here.reading", self.services.options.lang))
             self.read()
@@ -249,7 +250,7 @@ class ImportScreen(FormScreen):
             self.show_notice(say("import_screen.busy", lang), "warn")
         elif self.written is not None:
             self._continue(self.written)
-        elif self.report is None:
+        elif self.found is None:
             self._queued = not self.query_one("#fault", Static).has_class("shown")
         else:
             try:
@@ -310,7 +311,7 @@ class ImportScreen(FormScreen):
         """Cancels the import or the choice of columns, or leaves."""
         if self._wanted is not None:
             self._wanted.cancel()
-        elif self.mapping and self.report is not None:
+        elif self.mapping and self.found is not None:
             self._map(())
         else:
             self.services.back()
@@ -331,7 +332,7 @@ class ImportScreen(FormScreen):
         """Shows the rows, their numbers, and how they will be split."""
         lang, ink = self.services.options.lang, self.services.options.ink
         width = max(20, (self.app.size.width if self.has_class("narrow") else self.app.size.width * 3 // 5) - 6)
-        found = self.written or self.report
+        found = self.written or self.found
         if found is None:
             self._say(say("here.reading", lang))
         else:

@@ -12,9 +12,9 @@ from sft_tui.demo import Progress
 from sft_tui.here import Found, ModelPlace
 from sft_tui.next_steps import next_steps
 from sft_tui.text import width
-from tests.sft_tui.test_next_steps import BEST, DATA, FINISHED, MODEL, STOPPED
+from tests.sft_tui.test_next_steps import BEST, DATA, FINISHED, MODEL, QUEUE, STOPPED
 
-EVERYTHING = Found(DATA, (MODEL, BEST, ModelPlace("m.gguf", "gguf")), (STOPPED, FINISHED), left_out=3)
+EVERYTHING = Found(DATA, (MODEL, BEST, ModelPlace("m.gguf", "gguf")), (STOPPED, FINISHED), queue=QUEUE, left_out=3)
 
 
 @pytest.mark.parametrize(("glance", "words"), [

@@ -8,6 +8,7 @@ from engine.contract.glances import DataGlance, ModelGlance
 from sft_tui.demo import Progress
 from sft_tui.here import DataFile, Found, ModelPlace, RunHere
 from sft_tui.next_steps import Step, next_steps, values_of
+from sft_tui.queue.entries import Queue, added
 
 RAW = DataFile("chats.jsonl", 10, 5, DataGlance("jsonl", 100, True, form="messages", shape="messages"))
 READY = DataGlance("parquet", 90, True, ready=True)
@@ -19,6 +20,7 @@ STOPPED = RunHere("mine-3", "chat-lora", "unfinished", 61, 100)
 FINISHED = RunHere("mine-1", "chat-lora", "finished", 100, 100, "model_save/x/best", written=9)
 RUNNING = replace(STOPPED, state="running")
 DATA = (RAW, TRAIN, VALID)
+QUEUE = added(Queue(), "chat-lora", {})
 
 
 @pytest.mark.parametrize(("found", "kinds"), [
@@ -33,6 +35,7 @@ DATA = (RAW, TRAIN, VALID)
     (Found(DATA, (MODEL,), (replace(FINISHED, written=3),)), ["learn", "model", "talk", "test", "import", "launch"]),
     (Found(DATA, (BEST,)), ["learn", "model", "import", "demo", "launch"]),
     (Found((), (), (RUNNING,)), ["watch", "launch"]),
+    (Found((), (), (RUNNING,), queue=QUEUE), ["watch", "queue", "launch"]),
     (Found((), (), (replace(STOPPED, preset="demo"),), Progress("second", False)), ["demo", "launch"]),
     (Found((), (), (replace(FINISHED, preset="demo-t5-pretrain", model=""),), Progress("between", False)),
      ["demo", "launch"]),

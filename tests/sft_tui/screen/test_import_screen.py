@@ -74,7 +74,7 @@ def rows(path: str) -> int:
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 20)])
 def test_enter_shows_writes_and_continues(size: tuple[int, int]) -> None:
     async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
-        await until(pilot, lambda: screen.report)
+        await until(pilot, lambda: screen.found)
         assert "user: Where is order 0?" in text(screen, "preview")
         assert "100 conversations, 0 records refused: 85 to train on, 10 for validation, 5 for the test" in text(
             screen, "counts"
@@ -100,7 +100,7 @@ def test_columns_are_chosen_by_their_samples() -> None:
         assert "response" in str(options.border_title)
         assert len(options.options) == 2
         await pilot.press("enter")
-        await until(pilot, lambda: screen.report)
+        await until(pilot, lambda: screen.found)
         assert "response Das 0." in text(screen, "preview")
         await pilot.press("enter")
         await until(pilot, lambda: screen.written)
@@ -115,7 +115,7 @@ def test_known_columns_may_be_chosen_otherwise(folder: Path) -> None:
     (folder / "qa.csv").write_text("question,answer,better\n" + "a?,b,c\nd?,e,f\n" * 5)
 
     async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
-        await until(pilot, lambda: screen.report)
+        await until(pilot, lambda: screen.found)
         assert "response b" in text(screen, "preview")
         await pilot.press("m", "enter", "down", "enter")
         await until(pilot, lambda: "response c" in text(screen, "preview"))
@@ -125,7 +125,7 @@ def test_known_columns_may_be_chosen_otherwise(folder: Path) -> None:
 
 def test_columns_of_conversations_cannot_be_chosen() -> None:
     async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
-        await until(pilot, lambda: screen.report)
+        await until(pilot, lambda: screen.found)
         await pilot.press("m")
         assert "no columns" in screen.notice[0]
 
@@ -134,7 +134,7 @@ def test_columns_of_conversations_cannot_be_chosen() -> None:
 
 def test_a_wrong_value_is_shown_in_its_place() -> None:
     async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
-        await until(pilot, lambda: screen.report)
+        await until(pilot, lambda: screen.found)
         ratio = screen.query_one("#valid_ratio", Input)
         ratio.focus()
         await pilot.press("end", *["backspace"] * 3, *"2.5")
@@ -153,10 +153,10 @@ def test_a_wrong_value_is_shown_in_its_place() -> None:
 
 def test_a_history_makes_pairs_of_conversations() -> None:
     async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
-        await until(pilot, lambda: screen.report)
+        await until(pilot, lambda: screen.found)
         screen.query_one("#history", Input).focus()
         await pilot.press(*"none")
-        await until(pilot, lambda: screen.report is not None and screen.report.form == "pairs")
+        await until(pilot, lambda: screen.found is not None and screen.found.form == "pairs")
         assert "prompt Since when?" in text(screen, "preview")
         await pilot.press("backspace")
         await until(pilot, lambda: "not a valid number of earlier turns" in text(screen, "fault"))
@@ -186,7 +186,7 @@ def test_an_import_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ask_engine, "ask", forever)
 
     async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
-        await until(pilot, lambda: screen.report)
+        await until(pilot, lambda: screen.found)
         await pilot.press("enter")
         await until(pilot, lambda: "writing … 1 %" in text(screen, "counts"))
         await pilot.press("escape")
