@@ -12,8 +12,8 @@ import psutil
 from engine.contract.conversing import Choice, History, Piece, Replied, Sampling, System
 from engine.contract.messages import InputError, Message
 from sft_tui.chat_memory import require_room
+from sft_tui.chat_names import form_of
 from sft_tui.conversation import Conversation
-from sft_tui.replies import template_options_of
 
 GREEDY = Sampling()  # as evaluations choose tokens
 ENDED = "conversation_ended"  # the message of a process that ended by itself
@@ -76,11 +76,14 @@ class ChatModel:
     The process holds no conversation that this object does not know, so that another one can take its place.
     """
 
-    def __init__(self, folder: str, name: str, settings: Settings, after: "ChatModel | None" = None) -> None:
-        """It is loaded once `after` is, or cannot be."""
+    def __init__(
+        self, folder: str, name: str, settings: Settings, after: "ChatModel | None" = None, like: str = ""
+    ) -> None:
+        """It is loaded once `after` is, or cannot be; its prompts have the form of those of the model `like`."""
         self.folder, self.settings, self._after = folder, settings, after
         self.state = ChatState(name)
         self.settled = threading.Event()  # it is loaded, or cannot be
+        self._like = like
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._changing = threading.Lock()
         self._closed, self._round = False, 0
@@ -163,8 +166,10 @@ class ChatModel:
             require_room(self.folder)
             self._change(state="loading")
             self._held = ((), None)
-            options = {"template_options": template_options_of(self.folder), "started": self._begun}
-            self._conversation = Conversation(self.folder, **options)  # type: ignore[arg-type]
+            template, options = form_of(self.folder, self._like)
+            self._conversation = Conversation(
+                self.folder, chat_template=template, template_options=options, started=self._begun
+            )
             self._change(state="ready", memory=_resident(self.pid))
         except InputError as error:
             self._end(error.message)

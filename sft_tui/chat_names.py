@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from engine.contract.outputdir import OutputDir
+from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.scores import best_of, read_evaluations
 from engine.contract.texts import Lang, say
@@ -35,18 +36,30 @@ def chosen(name: str | None, base: str | None, logs: Path) -> tuple[list[str], s
     """
     model = model_of_run(None, logs) if name is None else model_named(name, logs)
     made = run_of(model)
-    run = runs.read_run(made) if made is not None else None
-    models = models_of(run) if run is not None else [model]
     if base is not None:
         models = [model_named(base, logs), model]
-    return models, run.name if run is not None else ""
+    else:
+        models = _compared(made.read_record(), model) if made is not None else [model]
+    return models, made.path.name if made is not None else ""
 
 
 def models_of(run: Run) -> list[str]:
     """The folder of the model that a run started from, if it is one, and that of its best; raises InputError."""
-    best = str(runs.model_of(run).best)
-    base = run.record.run_config().pretrained_model
+    return _compared(run.record, str(runs.model_of(run).best))
+
+
+def _compared(record: RunRecord, best: str) -> list[str]:
+    base = record.run_config().pretrained_model
     return [base, best] if is_model(base) and base != best else [best]
+
+
+def form_of(folder: str, like: str) -> tuple[str, str]:
+    """Chat template and its options for a model: those it learned with, or of the run that another model is of."""
+    output, own = OutputDir(Path(like).parent), OutputDir(Path(folder).parent)
+    learned = own.settings() if own.best == Path(folder) else {}
+    config = learned or (output.settings() if output.best == Path(like) else {})
+    options = str(config.get("template_options", ""))
+    return "" if learned else str(config.get("chat_template", "")), options
 
 
 def is_model(folder: str) -> bool:

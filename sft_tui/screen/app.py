@@ -216,7 +216,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
         """Opens a conversation with one model, or with two side by side; `run` is where its judgements are kept."""
         from sft_tui.screen.chat_screen import ChatScreen
 
-        self.push_screen(ChatScreen(models, run, self.options.lang))
+        self._go_to(ChatScreen, lambda: ChatScreen(models, run, self.options.lang), "\n".join(models))
 
     def do_queue(self) -> None:
         """Opens the screen of the queue."""
@@ -304,7 +304,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
         story = demo.shown_for(story)
         run = story.current()
         if not run:
-            self.notify_here(demo.demo_done(story, self.options.lang))
+            self.notify_here(say("screen.demo_over", self.options.lang))
         elif self.screen_stack[-1] is self.screen_stack[1] and not self.typing:
             self.open_run(run)
         else:

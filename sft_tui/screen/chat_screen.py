@@ -73,12 +73,12 @@ class ChatScreen(FormScreen):
 
     def __init__(self, folders: Sequence[str], run: str, lang: Lang) -> None:
         super().__init__()
-        self.about = run
+        self.about, self.run_name = "\n".join(folders), run
         self.settings = Settings()
         self.models: list[ChatModel] = []
         for folder in dict.fromkeys(folders):
             after = self.models[-1] if self.models else None
-            self.models.append(ChatModel(folder, model_name(folder, lang), self.settings, after))
+            self.models.append(ChatModel(folder, model_name(folder, lang), self.settings, after, folders[-1]))
         self.talk, self.message = Talk(self._wheeled), Message()
         self.tops: list[int | None] = [None] * len(self.models)
         self._drawn: tuple[object, ...] = ()
@@ -188,7 +188,7 @@ class ChatScreen(FormScreen):
         """Opens the blind comparison of the two models."""
         from sft_tui.screen.blind_screen import BlindScreen  # most chats have none
 
-        self.app.push_screen(BlindScreen(self.models, self.settings, self.about))
+        self.app.push_screen(BlindScreen(self.models, self.settings, self.run_name))
 
     def do_send(self) -> None:
         """Says what was typed to every model."""

@@ -14,7 +14,7 @@ from engine.contract.locks import is_locked
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset, presets
 from engine.contract.texts import say
-from sft_tui import demo, remembered, runs, starting
+from sft_tui import chat_names, demo, remembered, runs, starting
 from sft_tui.preflight.check import Report, check
 from sft_tui.preflight.fix import Action
 from sft_tui.preflight.missing import ROWS
@@ -93,7 +93,18 @@ class LaunchScreen(FixingScreen, PresetKeys):
             return self._no_rehearsal()
         if name == "enqueue":
             return self._errors()
+        if name == "chat":
+            return "" if chat_names.is_model(self._best) else say("chat.no_best", lang)
         return self.why_no_preset_key(name)
+
+    @property
+    def _best(self) -> str:
+        """The folder of the best model of the preset's run."""
+        return str(OutputDir(Path(self.state.config.output_dir)).best)
+
+    def do_chat(self) -> None:
+        """Opens a chat with the best model of the preset's run, next to the one that it started from."""
+        self.services.open_chat(*chat_names.chosen(self._best, None, self.services.options.logs))
 
     def _errors(self) -> str:
         report = self.state.report

@@ -1,5 +1,6 @@
 """What models are called in a chat, and which belong to a run."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.scores import Evaluation, write_evaluations
 from sft_tui import runs
-from sft_tui.chat_names import chosen, model_name, models_of, run_of
+from sft_tui.chat_names import chosen, form_of, model_name, models_of, run_of
 
 
 def model(folder: Path) -> str:
@@ -66,3 +67,13 @@ def test_a_model_alone_and_another_to_compare_with(tmp_path: Path) -> None:
     assert chosen("mine-3", other, Path("logs")) == ([other, "out/best"], "mine-3")
     with pytest.raises(InputError):
         chosen("missing", None, Path("logs"))
+
+
+@pytest.mark.usefixtures("run")
+def test_the_model_before_gets_the_prompts_of_the_one_after() -> None:
+    output = OutputDir(Path("out"))
+    config = {"chat_template": "chatml", "template_options": "thinking=false"}
+    output.write_owner(replace(output.owner(), config=config))
+    assert form_of("base", "out/best") == ("chatml", "thinking=false")
+    assert form_of("out/best", "out/best") == ("", "thinking=false")
+    assert form_of("base", "base") == ("", "")
