@@ -108,7 +108,6 @@ ACTIONS: tuple[Action, ...] = (
     Action("filter", RUNS, ("slash",)),
     Action("resume", RUNS, ("r",)),
     Action("delete", RUNS, ("d",)),
-    Action("chat", RUNS, ("i",), footer=False),
     Action("copy", RUNS, ("y",)),
     Action("launch", RUNS, ("n",)),
     Action("open", QUEUE, ("enter",)),

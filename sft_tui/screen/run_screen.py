@@ -8,8 +8,8 @@ from textual import work
 from textual.worker import get_current_worker
 
 from engine.contract.messages import InputError
-from engine.contract.texts import Lang, say
-from sft_tui import chat_names, demo, event_text, runs
+from engine.contract.texts import say
+from sft_tui import demo, event_text, runs
 from sft_tui.event_text import status_name
 from sft_tui.feed import Feed, FeedState
 from sft_tui.screen import actions, chart_panel, fix_keys, log_panel, run_view
@@ -96,8 +96,6 @@ class RunScreen(RunActions, RunPages, LogScreen):
         if name in ("stop", "now") or (name == "pause" and not paused):
             ended = InputError("run_not_running", run=run.name, status=run.status)
             return "" if run.alive else fix_keys.with_keys(ended.message.text(lang))
-        if name == "chat":
-            return _no_model(run, lang)
         if name in ("resume", "pause"):
             running = InputError("run_running", run=run.name).message if run.alive else None
             message = running or latest.facts.why_not_resumable
@@ -315,15 +313,6 @@ class RunScreen(RunActions, RunPages, LogScreen):
         step = self.latest.run.state.step if self.latest is not None else None
         share = f" {100 * step.step // step.steps_total} %" if step is not None and step.steps_total else ""
         return safe(self.about, 60) + share
-
-
-def _no_model(run: runs.Run, lang: Lang) -> str:
-    """Why there is nothing to chat with; empty if there is."""
-    try:
-        runs.model_of(run)
-    except InputError as error:
-        return error.message.text(lang)
-    return ""
 
 
 def notification(words: str) -> str:

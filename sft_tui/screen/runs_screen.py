@@ -12,7 +12,7 @@ from textual.worker import get_current_worker
 
 from engine.contract.messages import InputError
 from engine.contract.texts import Lang, say
-from sft_tui import chat_names, lineage, notes, removal, runs, starting
+from sft_tui import lineage, notes, removal, runs, starting
 from sft_tui.curves import Curves
 from sft_tui.history import Follower
 from sft_tui.notes import Note
@@ -223,11 +223,6 @@ class RunsScreen(RunActions, ChartScreen):
         """Resumes the run."""
         run = self.shown_run()
         self.services.start_run(starting.plan_resume(run.record, {}))
-
-    def do_chat(self) -> None:
-        """Opens a chat with the best model of the run, next to the one that it started from."""
-        run = self._here
-        self.services.open_chat(chat_names.models_of(run), run.name)
 
     def do_copy(self) -> None:
         """Copies the path of its folder."""
