@@ -49,7 +49,7 @@ def play() -> Play:
         async def go() -> None:
             app = SftTuiApp(Options(Path("logs")))
             async with app.run_test(size=(120, 40)) as pilot:
-                await pilot.press("Q")
+                await pilot.press("W")
                 screen = app.screen
                 assert isinstance(screen, QueueScreen)
                 await steps(pilot, screen)
