@@ -146,7 +146,12 @@ def _plan(event: events.Plan, _state: RunState, lang: Lang) -> list[EventLine]:
 
 def _step(event: events.Step, _state: RunState, _lang: Lang) -> list[EventLine]:
     """Short: the screen shows the rest in the chart and below it."""
-    return [EventLine("step", f"{event.step}/{event.steps_total}  {event.loss:.4f}  lr {event.lr:.2e}")]
+    return [EventLine("step", step_text(event.step, event.steps_total, event.loss, event.lr))]
+
+
+def step_text(step: int, steps_total: int, loss: float, lr: float) -> str:
+    """A step as a line of the log."""
+    return f"{step}/{steps_total}  {loss:.4f}  lr {lr:.2e}"
 
 
 def _eval(event: events.Eval, state: RunState, lang: Lang) -> list[EventLine]:

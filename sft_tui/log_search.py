@@ -8,7 +8,7 @@ from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 from engine.contract.texts import Lang
 from sft_tui import log_fold, runs
-from sft_tui.event_text import lines
+from sft_tui.event_text import lines, step_text
 from sft_tui.log_lines import KIND_WITHIN, STEP, UNSHOWN, LineMaker, LogLine
 from sft_tui.run_state import RunState, reduce
 
@@ -16,6 +16,8 @@ PIECE_BYTES = 512 << 10  # read at a time
 READ_BYTES = 4 << 20  # the same, if nobody waits for a key
 MOST_FOUND = 5000  # lines kept
 A_STEP = Step(1, 1, 1, 1.0, 1.0, 1.0, 1, 1, 1, 0.0, 0.0, 0.0, 0, [])
+NUMBER = rb"(-?\d{1,17}(?:\.\d{1,20})?(?:e[+-]?\d{1,3})?)"
+FIELDS = re.compile(rb'"step":(\d{1,18}),"steps_total":(\d{1,18}),"loss":' + NUMBER + b',"lr":' + NUMBER + b",")
 NOT_FINITE = "nan inf e"  # letters that numbers have
 
 
@@ -59,7 +61,7 @@ class LogSearch:
     def _wanted(self, line: bytes) -> bool:
         head = line[:KIND_WITHIN]
         if STEP in head:
-            return self._steps
+            return self._steps and _may_have(line, self._words)
         return not any(kind in head for kind in UNSHOWN)
 
 
@@ -75,6 +77,15 @@ def matching(run_dir: RunDir, words: str, level: str, lang: Lang) -> Iterator[tu
                 number += 1
                 if line.level in log_fold.LEVELS[level] and words.lower() in line.text.lower():
                     yield number, line
+
+
+def _may_have(line: bytes, words: str) -> bool:
+    """Whether a step's line of the stream has the words, without decoding it, which takes 30 times as long."""
+    found = FIELDS.search(line)
+    if found is None:
+        return True
+    step, total, loss, lr = found.groups()
+    return words.lower() in step_text(int(step), int(total), float(loss), float(lr)).lower()
 
 
 def _can_be_in_a_step(words: str, lang: Lang) -> bool:

@@ -1,5 +1,6 @@
 """A search in the whole stream of a run."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,10 @@ from engine.contract import events
 from engine.contract.messages import Message
 from engine.contract.rundir import RunDir
 from sft_tui import log_search
+from sft_tui.event_text import lines
 from sft_tui.feed import Feed
 from sft_tui.log_search import LogSearch
+from sft_tui.run_state import RunState
 from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
 from tests.sft_tui.screen.conftest import write_run
 
@@ -76,3 +79,15 @@ def test_a_torn_last_line_is_left_out(run_dir: RunDir) -> None:
 
 def test_a_run_without_a_stream_has_no_hits(tmp_path: Path) -> None:
     assert LogSearch(RunDir(tmp_path / "none"), "x", "all", "en").is_over
+
+
+def test_a_step_is_found_by_the_text_that_is_shown(tmp_path: Path) -> None:
+    values = [(1.23456, 1e-5), (2.0, 0.0), (math.nan, 5e-5), (1e-7, 3.25e-9), (-3.5, 1.0), (math.inf, 2e-4)]
+    reported = [step(number, loss=loss, lr=lr) for number, (loss, lr) in enumerate(values, 1)]
+    run_dir = write_run(tmp_path / "logs", "odd", STARTED, PLAN, *reported)
+    every = [line.text for one in reported for line in lines(one, RunState(), "en")]
+    for text in every:
+        assert found(run_dir, text, "all") == [text]
+    assert found(run_dir, "lr", "all") == every
+    for line in run_dir.events.read_bytes().splitlines()[2:]:
+        assert log_search._may_have(line, "lr")
