@@ -168,7 +168,7 @@ def app(folder: Path, *arguments: str, size: tuple[int, int] = (COLUMNS, ROWS)) 
 def first_paint(folder: Path) -> float:
     """Seconds from the start of the process to the first screen with text."""
     with app(folder) as terminal:
-        return terminal.read(20.0, lambda seen: b"Presets" in seen)
+        return terminal.read(20.0, lambda seen: b"quit" in seen)
 
 
 def open_long(folder: Path, steps: int) -> tuple[float, float]:

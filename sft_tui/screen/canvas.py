@@ -54,9 +54,9 @@ class Canvas(Widget):
             self.refresh()
             return
         regions = [
-            Region(first, y, last - first, 1)
+            Region(found[0], y, found[1] - found[0], 1)
             for y, (old, new) in enumerate(zip(self._cells, cells, strict=True))
-            for first, last in _changed(old, new)
+            if old is not new and (found := _changed(old, new)) is not None
         ]
         self._lines, self._cells = list(lines), cells
         if regions:
@@ -98,23 +98,22 @@ def _cells(line: Line) -> list[Cell]:
     return cells
 
 
-GAP = 6  # redrawing up to this many equal cells between two changed ones costs less than moving the cursor
+def _changed(old: list[Cell], new: list[Cell]) -> tuple[int, int] | None:
+    """The stretch of a line from the first cell that differs to the last, extended to whole characters.
 
-
-def _changed(old: list[Cell], new: list[Cell]) -> list[tuple[int, int]]:
-    """The stretches of a line that differ, extended to whole characters."""
+    It is one, since Textual writes a line from its beginning for every stretch of it.
+    """
     if len(old) != len(new):
-        return [(0, max(len(old), len(new)))]
-    places = [place for place, (one, other) in enumerate(zip(old, new, strict=True)) if one != other]
-    stretches: list[tuple[int, int]] = []
-    for place in places:
-        first, last = place, place + 1
-        while first and (not old[first][0] or not new[first][0]):
-            first -= 1
-        while last < len(new) and (not old[last][0] or not new[last][0]):
-            last += 1
-        if stretches and first - stretches[-1][1] < GAP:
-            stretches[-1] = (stretches[-1][0], last)
-        else:
-            stretches.append((first, last))
-    return stretches
+        return 0, max(len(old), len(new))
+    first, last = 0, len(new)
+    while first < last and old[first] == new[first]:
+        first += 1
+    if first == last:
+        return None
+    while old[last - 1] == new[last - 1]:
+        last -= 1
+    while first and (not old[first][0] or not new[first][0]):
+        first -= 1
+    while last < len(new) and (not old[last][0] or not new[last][0]):
+        last += 1
+    return first, last

@@ -23,7 +23,7 @@ def redrawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Region, ...]]:
     ("old", "new", "regions"),
     [
         ("step 10 of 99", "step 11 of 99", [Region(6, 1, 1, 1)]),
-        ("a" + "-" * 20 + "b", "x" + "-" * 20 + "y", [Region(0, 1, 1, 1), Region(21, 1, 1, 1)]),
+        ("a" + "-" * 20 + "b", "x" + "-" * 20 + "y", [Region(0, 1, 22, 1)]),
         ("a--b", "x--y", [Region(0, 1, 4, 1)]),
         ("损失 1", "损耗 1", [Region(2, 1, 2, 1)]),
         ("ab失", "a损x", [Region(1, 1, 3, 1)]),
