@@ -172,10 +172,12 @@ class SftTuiApp(App[int], inherit_bindings=False):
         if isinstance(self.screen, SettingsScreen):
             return
         launch = next((screen for screen in self.screen_stack if isinstance(screen, LaunchScreen)), None)
-        if launch is not None:
-            self.push_screen(SettingsScreen(launch, setting))
+        if launch is None:
+            launch = LaunchScreen()
+            self.push_screen(launch)
+        self.push_screen(SettingsScreen(launch, setting))
 
-    def do_settings(self) -> None:
+    def do_all_settings(self) -> None:
         """Opens all settings of the run on the launch screen."""
         self.open_settings()
 

@@ -1,6 +1,7 @@
 """All settings of a run before it starts: found by name, changed in place, with what they amount to next to them."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from rich.text import Text
@@ -72,7 +73,7 @@ class SettingsScreen(FormScreen, PresetKeys):
     @property
     def view(self) -> SettingsView:
         """The settings as they are now."""
-        return self.draft.state.settings
+        return replace(self.draft.state.settings, lang=self.lang)
 
     def heading(self) -> Line:
         """The preset, and what learns of its model."""

@@ -1,8 +1,10 @@
 """All settings before a run: found, changed in place, refused with the text kept, and back on the launch screen."""
 
+import asyncio
 import dataclasses
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,9 @@ from textual.widgets import OptionList, Static
 
 from engine.contract.texts import Lang
 from sft_tui.preflight.check import Report
+from sft_tui.screen import launch_screen
 from sft_tui.screen.app import SftTuiApp
+from sft_tui.screen.base import Options
 from sft_tui.screen.ink import Ink
 from sft_tui.screen.launch_screen import LaunchScreen
 from sft_tui.screen.settings_screen import SettingsScreen
@@ -268,12 +272,28 @@ def test_another_language_and_theme_are_taken_over(played: Callable[..., None]) 
     async def steps(pilot: Pilot[int], launch: LaunchScreen) -> None:
         screen = await opened(pilot, launch)
         await pilot.press("L")
-        await until(pilot, lambda: "数据" in listed(screen))
+        await until(pilot, lambda: "数据" in listed(screen) and "词元" in listed(screen))
+        assert "训练" in str(screen.about_it.render())
         assert screen.list.border_title == "参数"
         await pilot.press("ctrl+t")
         assert isinstance(screen.services.options.ink, Ink)
 
     played(SOUND, steps)
+
+
+def test_settings_open_where_no_launch_screen_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch_screen, "check", lambda *_: SOUND)
+
+    async def go() -> None:
+        app = SftTuiApp(Options(Path("logs")))
+        async with app.run_test(size=(120, 40)) as pilot:
+            app.open_settings("epochs")
+            await until(pilot, lambda: isinstance(app.screen, SettingsScreen) and app.screen.current == "epochs")
+            await pilot.press("escape")
+            await until(pilot, lambda: isinstance(app.screen, LaunchScreen))
+
+    asyncio.run(asyncio.wait_for(go(), 60))
 
 
 def test_settings_open_from_other_screens_and_go_back_to_them(played: Callable[..., None]) -> None:
