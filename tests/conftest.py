@@ -13,12 +13,17 @@ import pytest
 from engine.contract.texts import compile_catalogues
 from tests import watchdog
 
+KEPT_VARIABLES = ("SFT_TUI_KEEP_SCREENS", "SFT_TUI_TESTS")
 pytest_plugins = ["tests.faults.scenarios"]  # here, because of the conftest files below the main process reads none
 
 # What a shell or nohup lets its jobs ignore, what the tests start would inherit; a handler is not inherited.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: None)
+# What the user of this machine has set must not reach the runs and commands of the tests, nor these the user.
+for variable in [name for name in os.environ if name.startswith("SFT_TUI_") and name not in KEPT_VARIABLES]:
+    del os.environ[variable]
+os.environ["SFT_TUI_NOTIFY"] = ""
 watchdog.begin()
 if "PYTEST_XDIST_WORKER" not in os.environ:  # several writers at once would take each other's file away
     compile_catalogues()  # what is edited is what is tested

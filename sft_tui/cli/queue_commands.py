@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from engine.contract.bounds import as_json
 from engine.contract.texts import say
@@ -35,8 +36,13 @@ def complete_number(context: click.Context, _parameter: click.Parameter, typed: 
 @click.pass_context
 def queue(context: click.Context, json: bool, logs: Path) -> None:
     """List the queue of runs, or change it."""
-    if context.invoked_subcommand is None:
+    command = context.invoked_subcommand
+    if command is None:
         list_queue(logs, json=json)
+        return
+    for name in ("json", "logs"):
+        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+            raise click.UsageError(say("usage.queue", LANG, option=f"--{name}", command=command))
 
 
 def list_queue(logs: Path, *, json: bool) -> None:

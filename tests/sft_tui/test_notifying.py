@@ -76,7 +76,7 @@ def test_without_a_setting_nothing_is_sent() -> None:
     assert notifying.target() == ""
 
 
-def test_the_users_file_or_the_environment_says_where_and_no_file_of_the_folder(
+def test_only_the_users_file_or_the_environment_says_where(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Path("notify.toml").write_text('notify = "touch owned"')

@@ -62,3 +62,11 @@ def test_a_damaged_queue_is_said() -> None:
     Path("logs/queue").mkdir(parents=True)
     Path("logs/queue/queue.json").write_text("{")
     assert "is damaged" in queue().stderr
+
+
+@pytest.mark.parametrize("option", [["--logs", "elsewhere"], ["--json"]])
+def test_an_option_before_a_command_is_refused(option: list[str]) -> None:
+    result = queue(*option, "pause")
+    assert result.exit_code == 2
+    assert option[0] in result.stderr
+    assert not Path("logs").exists()

@@ -125,7 +125,7 @@ def test_the_end_of_a_run_reaches_a_command(
 
 
 @pytest.mark.usefixtures("begun")
-def test_a_setting_or_command_that_fails_is_noted_once_and_changes_nothing(
+def test_a_command_that_fails_is_noted_once_and_changes_nothing(
     run_dir: RunDir, supervise: Supervised, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(notifying.VARIABLE, "false")
