@@ -9,7 +9,8 @@ from engine.contract.durable import read_json_as
 from engine.contract.messages import Message
 from engine.contract.outputdir import OutputDir
 from engine.contract.processes import AttemptProcesses, read_processes
-from sft_tui import notes, starting
+from sft_tui import judging, notes, starting
+from sft_tui.judging import Tally
 from sft_tui.notes import Note
 from sft_tui.runs import Run
 
@@ -30,7 +31,7 @@ class RunFacts:
     model_type: str = ""  # as the model's config.json names it
     began_from: str = ""  # the run whose best model it started from
     has_model: bool = False
-    judged: str = ""  # counts of the user's blind judgements
+    judged: Tally | None = None  # the user's blind judgements of the run's replies
     why_not_resumable: Message | None = None
 
 
@@ -46,6 +47,7 @@ def read(run: Run) -> RunFacts:
         model_type=_type_of(best) or (_type_of(base) if base.name else ""),
         began_from=OutputDir(base.parent).owner().run if base.name == best.name else "",
         has_model=output is not None and best.is_dir(),
+        judged=judging.summary(run_dir.blind),
         why_not_resumable=starting.why_not_resumable(run),
     )
 

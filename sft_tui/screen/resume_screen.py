@@ -31,7 +31,8 @@ class ResumeScreen(FormScreen):
     ResumeScreen .setting Input { width: 1fr; }
     ResumeScreen .error { display: none; padding-left: 30; height: auto; }
     ResumeScreen .error.-shown { display: block; }
-    ResumeScreen #meaning { height: 3; }
+    ResumeScreen #settings { height: 1fr; }
+    ResumeScreen #below { height: 3; }
     """
 
     def __init__(self, run: Run) -> None:
@@ -53,8 +54,8 @@ class ResumeScreen(FormScreen):
             field = Input(shown, id=f"set-{name}", select_on_focus=False)
             line = Horizontal(Label(styled([(name, "dim")], ink), markup=False), field, classes="setting")
             rows += [line, Label("", id=f"error-{name}", classes="error bad", markup=False)]
-        yield VerticalScroll(*rows, can_focus=False)
-        yield Vertical(Label("", id="meaning", classes="dim", markup=False))
+        yield VerticalScroll(*rows, can_focus=False, id="settings")
+        yield Vertical(Label("", id="meaning", classes="dim", markup=False), id="below")
 
     def _input(self, name: str) -> Input:
         return self.query_one(f"#set-{name}", Input)

@@ -8,6 +8,7 @@ from engine.contract.config import FIELDS, setting_of, to_json
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from engine.contract.texts import Lang, say
+from sft_tui.judging import in_words
 from sft_tui.options import setting_text
 from sft_tui.screen import paged
 from sft_tui.screen.ink import Line, Span, columns, fit
@@ -123,7 +124,9 @@ def _noted(view: RunView) -> Iterator[Entry]:
     if note.tags:
         yield _named("tags", safe("  ".join(f"#{tag}" for tag in note.tags), 800), view)
     if view.facts.judged:
-        yield _named("judged", safe(view.facts.judged, 400), view)
+        for place, line in enumerate(in_words(view.facts.judged, view.lang)):
+            label = "" if place else say("screen.of_run_judged", view.lang)
+            yield Entry(label, safe(line, 400))
 
 
 def _origin(view: RunView) -> Iterator[Entry]:

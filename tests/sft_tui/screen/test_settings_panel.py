@@ -8,6 +8,7 @@ from hypothesis import given, settings
 
 from engine.contract.config import FIELDS
 from engine.contract.texts import Lang
+from sft_tui.judging import Tally
 from sft_tui.notes import Note
 from sft_tui.run_facts import RunFacts
 from sft_tui.screen import run_view, settings_panel
@@ -16,9 +17,8 @@ from sft_tui.screen.run_contents import RunView
 from tests.sft_tui.conftest import STARTED
 from tests.sft_tui.screen.conftest import HEIGHTS, KILLED, SIZES, WIDTHS, exact, plain, run_screen, same_as_kept
 
-FACTS = RunFacts(
-    Note("learns faster", ["baseline"]), model_type="t5", began_from="pretrain-1", judged="7 of 10 for the tuned model"
-)
+TALLY = Tally(("base", "tuned"), 2, 7, 1, 12)
+FACTS = RunFacts(Note("learns faster", ["baseline"]), model_type="t5", began_from="pretrain-1", judged=TALLY)
 
 
 def view(lang: Lang = "en", *, preset: str = "sft-small", **selected: Any) -> RunView:
@@ -44,7 +44,7 @@ def test_what_differs_from_the_preset_comes_first() -> None:
 def test_everything_that_is_known_of_a_run_is_there() -> None:
     words = shown(settings_panel.lines(view(), 100))
     for part in (
-        "learns faster", "#baseline", "7 of 10", "sft-small-1", "pretrain-1", "1,000 rows", "sha256 abababababab",
+        "learns faster", "#baseline", "10 of 12", "sft-small-1", "pretrain-1", "1,000 rows", "sha256 abababababab",
         "64 rows", "auto · t5", "188,000,000 parameters", "50 %",
         "fp32", "2 processes", "torch", "2.9.0", "sft-small-3",
     ):  # fmt: skip
@@ -67,7 +67,9 @@ def test_a_setting_of_a_newer_version_is_left_out() -> None:
 def test_foreign_text_is_harmless() -> None:
     hostile = "\x1b]0;x\x07\u202e"
     changed = view()
-    facts = RunFacts(Note(hostile, []), model_type=hostile, began_from=hostile, judged=hostile)
+    facts = RunFacts(
+        Note(hostile, []), model_type=hostile, began_from=hostile, judged=replace(TALLY, names=(hostile, hostile))
+    )
     record = replace(
         changed.run.record,
         based_on=hostile,
