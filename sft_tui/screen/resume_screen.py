@@ -25,7 +25,7 @@ class ResumeScreen(FormScreen):
     """One line for each setting, and what the one with the focus is for."""
 
     scope = actions.RESUME
-    DEFAULT_CSS = """
+    CSS = """
     ResumeScreen .setting { height: auto; }
     ResumeScreen .setting Label { width: 30; }
     ResumeScreen .setting Input { width: 1fr; }

@@ -43,6 +43,20 @@ def test_attach_opens_the_run(logs: Path) -> None:
         app.press("\x1bq")
 
 
+def test_leaving_names_what_keeps_running(logs: Path) -> None:
+    lock = FolderLock.acquire(logs / "sft-small-1", "sft-small-1", logs / "sft-small-1")
+    try:
+        with terminal(logs.parent, "attach", "sft-small-1") as app:
+            app.sees("sft-small-1", "leave it running")
+            app.press("q")
+            app.wait(10.0)
+            assert b"sft-small-1 keeps running (step 59/100" in app.raw
+            assert b"sft-tui attach sft-small-1" in app.raw
+            assert app.raw.rindex(b"\x1b[23;2t") < app.raw.index(b"keeps running")
+    finally:
+        lock.release()
+
+
 def framed(app: Terminal) -> bool:
     """Whether the screen has frames, and each its right edge in one column."""
     rows = [app.row(number) for number in range(app.screen.lines)]
@@ -60,7 +74,7 @@ def test_wide_characters_stay_within_their_frames(tmp_path: Path, size: tuple[in
     with terminal(tmp_path, "attach", "sft-small-1", "--lang", "zh", size=size) as app:
         app.sees("损失", "日志")
         app.until(lambda: framed(app))
-        app.press("v")  # steps, scores and samples in the log
+        app.press("4")  # the samples alone
         app.sees("🀄 一二三")
         app.until(lambda: framed(app))
 
