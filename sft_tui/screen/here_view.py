@@ -11,6 +11,7 @@ from sft_tui.text import safe
 from sft_tui.wrapping import wrapped
 
 WIDE = 100
+LEAST_FOLDER = 12  # columns, next to what the machine has free
 MOST_DETAIL, MOST_NUMBERED = 2, 9  # lines, and steps that have a key
 HEAD, NAME, LEAST_WORDS = 8, 30, 14  # columns of the kinds, at most of a name, and at least of what it is
 
@@ -31,10 +32,15 @@ class HereView:
 
 def draw(view: HereView, width: int, height: int) -> list[Line]:
     """The screen without its footer, in exactly the given lines and columns."""
-    title: Line = [(" sft-tui", "head"), (" · ", "dim"), (safe(view.folder, 200), "accent")]
-    room = width - columns(title) - columns([(view.machine, "")]) - 1
-    if room > 1:
-        title += [(" " * room, ""), (view.machine, "dim")]
+    title: Line = [(" sft-tui", "head"), (" · ", "dim")]
+    room = width - columns(title) - columns([(view.machine, "")]) - 3
+    folder = safe(view.folder, 400)
+    if room >= min(LEAST_FOLDER, columns([(folder, "")])):
+        folder = _tail(folder, room)
+        gap = " " * (room + 2 - columns([(folder, "")]))
+        title += [(folder, "accent"), (gap, ""), (view.machine, "dim")]
+    else:
+        title.append((_tail(folder, width - columns(title)), "accent"))
     if width >= WIDE:
         left = width * 9 // 20
         body = side_by_side(_here(view, left, height - 1), _next(view, width - left, height - 1))

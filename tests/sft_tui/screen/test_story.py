@@ -123,8 +123,8 @@ def test_presets_and_settings_can_be_clicked(tmp_path: Path) -> None:
         app.sees("120 = 20 × 6 × 1", limit=LONG)
         app.scroll_down(10, 32)  # the wheel over the settings
         app.sees("validation rows, Parquet", limit=LONG)
-        app.click(10, 31)  # the fourth of their lines
-        app.click(10, 31)
+        app.click(10, 32)  # the fourth of their lines
+        app.click(10, 32)
         app.sees("Settings of sft", "longer prompts and responses", limit=LONG)
         app.press("\r")
         app.sees("enter takes it", limit=LONG)
