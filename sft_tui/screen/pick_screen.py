@@ -242,12 +242,12 @@ class PickScreen(FormScreen):
     @work(thread=True, group="obtain")
     def _obtain(self, chosen: Candidate) -> None:
         """Gets a model, and passes its folder on; shows how far it is."""
-        shown_at = 0.0
+        shown_at, shown = 0.0, ""
 
         def show(step: str, done: int, total: int) -> None:
-            nonlocal shown_at
-            if time.monotonic() - shown_at > NOTICED_SECONDS:
-                shown_at = time.monotonic()
+            nonlocal shown_at, shown
+            if step != shown or time.monotonic() - shown_at > NOTICED_SECONDS:
+                shown_at, shown = time.monotonic(), step
                 self.app.call_from_thread(self._progress, progress_words(step, done, total, lang))
 
         lang, self._wanted = self.services.options.lang, Wanted(show)

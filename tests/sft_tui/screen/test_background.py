@@ -10,6 +10,7 @@ from textual.pilot import Pilot
 from sft_tui import data_import
 from sft_tui.preflight.fix import Command, Import, Start
 from sft_tui.screen.app import SftTuiApp
+from sft_tui.screen.bottom import Question
 from sft_tui.screen.launch_screen import LaunchScreen
 from tests.sft_tui.screen.conftest import FakeCommand, report, shown
 
@@ -26,7 +27,9 @@ def test_a_run_started_by_a_command_does_not_interrupt_typing(
     monkeypatch.setattr(SftTuiApp, "begin", begin)
 
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
-        await pilot.press("f", "y", "tab", "tab", "e", "ctrl+u", "a")
+        await pilot.press("f", "y")
+        screen.ask(Question("name =", lambda _: None, typed=""))
+        await pilot.press("a")
         await asyncio.to_thread(commands[0].done, 0, "done")
         assert begun
         assert started == []
