@@ -49,6 +49,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
         write_json(run_dir.processes, {})
         run_dir.request_stop()
         run_dir.stacks(0).touch()
+        run_dir.row_losses_of(0).touch()
         (run_dir.path / LOCK_NAME).touch()
         output.set_aside()
         for step in (5, 10):

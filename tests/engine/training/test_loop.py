@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import re
 import shutil
@@ -209,6 +210,9 @@ def test_a_nan_loss_ends_the_run_before_the_update(
     assert "--resume --apply-fix" in run.ended.message.fix()
     assert steps(run) == []
     assert run.output.checkpoint_steps() == []
+    (kept,) = steps_of(run.run_dir)
+    assert (kept.step, kept.spike, len(kept.rows)) == (1, True, 8)
+    assert not math.isfinite(kept.loss)
 
 
 def test_a_divergence_names_the_rows_of_its_micro_batch(

@@ -41,7 +41,7 @@ def test_rows_that_are_left_out_are_not_trained_on(run_here: "Runner", data: Pat
     assert trained(run) == set(range(40)) - {0, 3, 39}
     assert [plan.rows for plan in run.all(events.Plan)] == [37]
     (said,) = [one.message.what() for one in run.all(events.Notice) if one.message.code == "rows_left_out"]
-    assert said.startswith("3 rows of ")
+    assert said.startswith("Left out of training: 3 rows of ")
     assert "train.parquet.leave-out.json" in said
 
 

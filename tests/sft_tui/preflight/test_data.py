@@ -80,7 +80,8 @@ def test_rows_that_are_left_out_are_counted_and_stale_ones_are_a_warning() -> No
     facts = DataFacts(train_file=replace(file_facts(), left_out=left_out))
     found = {finding.code: finding for finding in of_files(CONFIG, facts)}
     counted, stale = found["rows_left_out"], found["rows_left_out_stale"]
-    assert (counted.level, counted.what("en")) == ("ok", "3 rows of a.parquet are left out (a.parquet.leave-out.json).")
+    said = "Left out of training: 3 rows of a.parquet (a.parquet.leave-out.json)."
+    assert (counted.level, counted.what("en")) == ("ok", said)
     assert stale.level == "warning"
     assert "row 7 of a.parquet" in stale.what("en")
     assert "sft-tui data leave-out a.parquet" in stale.fix("en")
