@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.contract.texts import say
 from sft_tui import log_fold
@@ -50,30 +50,40 @@ def _about_search(view: RunView) -> Line:
     return [(f"/{words} ", "warn"), (counted.strip() + " ", "head")]
 
 
-_KEPT: deque[tuple[tuple[Any, ...], list[LogLine]]] = deque(maxlen=4)  # what was computed last, by what it was made of
+class Shown(NamedTuple):
+    """The lines of the log as they are shown, and the numbers of those that are hits of the search."""
+
+    lines: list[LogLine]
+    hits: list[int]
 
 
-def shown_lines(view: RunView) -> list[LogLine]:
-    """The lines of the selected level, folded, with notes in place of the lines that are not held.
+_KEPT: deque[tuple[tuple[Any, ...], Shown]] = deque(maxlen=4)  # what was computed last, by what it was made of
 
-    The last results are kept: a key must not wait for a log of 50,000 lines.
-    """
+
+def _shown(view: RunView) -> Shown:
+    """What is shown of the log; the last results are kept: a key must not wait for a log of 50,000 lines."""
     selection = view.selection
     of = (selection.level, selection.search, selection.unfolded, view.earlier, view.run.name, view.lang)
-    for (log, found, made_of), lines in _KEPT:
+    for (log, found, made_of), kept in _KEPT:
         if log is view.log and found is view.found and made_of == of:
-            return lines
+            return kept
     held = log_fold.of_level(log_fold.joined(view.log, view.found), selection.level)
     lines = log_fold.folded(held, selection.search, selection.unfolded, view.lang)
     lines = log_fold.with_gaps(lines, view.earlier, selection.level, view.run.name, view.lang)
-    _KEPT.append(((view.log, view.found, of), lines))
-    return lines
+    words = selection.search
+    shown = Shown(lines, [line.number for line in lines if log_fold.has(line, words)] if words else [])
+    _KEPT.append(((view.log, view.found, of), shown))
+    return shown
+
+
+def shown_lines(view: RunView) -> list[LogLine]:
+    """The lines of the selected level, folded, with notes in place of the lines that are not held."""
+    return _shown(view).lines
 
 
 def hits(view: RunView) -> list[int]:
     """The numbers of the lines that have the words searched for, in order."""
-    words = view.selection.search
-    return [line.number for line in shown_lines(view) if log_fold.has(line, words)] if words else []
+    return _shown(view).hits
 
 
 def brief(view: RunView, width: int, height: int) -> list[Line]:

@@ -78,7 +78,8 @@ class LogScreen(CanvasScreen):
         self.selection = log_panel.to_hit(view, by, *self._log_size(view))
         if self.selection.hit is None and self.searched >= 1:
             words = safe(self.selection.search, 40)
-            self.show_notice(say("screen.no_line", self.services.options.lang, words=words), "warn")
+            key = "screen.no_line" if self.selection.level == "all" else "screen.no_line_shown"
+            self.show_notice(say(key, self.services.options.lang, words=words), "warn")
 
     def _search_all(self) -> None:
         """Begins to search the whole log, if any part of it is not held."""

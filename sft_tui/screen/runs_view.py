@@ -132,7 +132,7 @@ def _about_filter(view: RunsView) -> Line:
     queue: Line = [(f"{view.queue} · ", "accent")] if view.queue else []
     if not view.filter:
         return [*queue, (f"{len(view.runs)}", "dim")]
-    counted = say("screen.hit_of", view.lang, number=len(view.listed), count=len(view.runs))
+    counted = say("screen.filtered", view.lang, count=len(view.listed), runs=len(view.runs))
     return [*queue, (f"/{safe(view.filter, 20)} ", "warn"), (counted, "dim")]
 
 
