@@ -87,11 +87,18 @@ def shows_cuts(lines: Sequence[Line]) -> bool:
 
 
 def _scaled(plot: Plot, series: Series, across: int) -> list[Ends | None]:
-    """Lowest value, mean and highest value of each bucket on the scale; None if they are not all on it."""
+    """Lowest value, mean and highest value of each bucket on the scale; None if they are not all on it.
+
+    Of several series only the means are shown.
+    """
     found: list[Ends | None] = []
+    alone = len(plot.series) == 1
     for bucket in series.buckets[: 2 * across]:
         ends = None
-        if bucket.known:
+        if bucket.known and not alone:
+            mean = _to_scale(bucket.mean, plot)
+            ends = (mean, mean, mean) if mean == mean else None
+        elif bucket.known:
             low, mean, high = (_to_scale(one, plot) for one in (bucket.low, bucket.mean, bucket.high))
             ends = (low, mean, high) if low == low and high == high else None
         found.append(ends)
@@ -102,10 +109,7 @@ def _range(plot: Plot, scaled: Sequence[Sequence[Ends | None]], rows: int) -> Ra
     if plot.limits is not None:
         return Range(*(_to_scale(end, plot) for end in plot.limits))
     known = [ends for of in scaled for ends in of if ends is not None]
-    means = [ends[1] for ends in known]
-    lows, highs = (
-        ([ends[0] for ends in known], [ends[2] for ends in known]) if len(plot.series) == 1 else (means, means)
-    )
+    lows, means, highs = ([ends[place] for ends in known] for place in range(3))
     points = [_to_scale(value, plot) for one in plot.series for _, value in one.points]
     found = value_range(means, lows, highs, points, robust=plot.robust)
     return found and found.rounded(_most_labels(rows))
