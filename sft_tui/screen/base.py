@@ -263,7 +263,7 @@ class ActionScreen(Screen[None]):
         """Inserts pasted text into the answer."""
         event.stop()
         if self.question is not None and self.question.typed is not None and not self.unseen:
-            self.editor.paste(event.text, is_path=self.question.is_path)
+            self.editor.paste(event.text)
             self.show_typed()
             self.draw()
 

@@ -27,7 +27,6 @@ class Question:
     keys: str = "yn"
     typed: str | None = None  # the text so far, if one is asked for
     cursor: int | None = None  # the cursor's position in that text; None: at the end
-    is_path: bool = False  # the text names a file
     choices: Sequence[tuple[str, str]] = ()  # the choices, each with a further explanation
     chosen: int = 0  # the choice under the cursor
 

@@ -48,10 +48,14 @@ class LineInput(Input, inherit_bindings=False):
             event.stop()
             event.prevent_default()
 
+    def paste(self, text: str) -> None:
+        """Inserts pasted text."""
+        self.insert_text_at_cursor(pasted(text, is_path=self.is_path))
+
     def _on_paste(self, event: Paste) -> None:
         event.stop()
         event.prevent_default()
-        self.insert_text_at_cursor(pasted(event.text, is_path=self.is_path))
+        self.paste(event.text)
 
 
 class Editor(LineInput, can_focus=False):
@@ -61,10 +65,6 @@ class Editor(LineInput, can_focus=False):
     """
 
     DEFAULT_CSS = "Editor { display: none; }"
-
-    def paste(self, text: str, *, is_path: bool) -> None:
-        """Inserts pasted text."""
-        self.insert_text_at_cursor(pasted(text, is_path=is_path))
 
 
 def pasted(text: str, *, is_path: bool) -> str:

@@ -15,7 +15,7 @@ from engine.contract.config import FIELDS, check_value, parts_of, setting_of
 from engine.contract.messages import InputError
 from engine.contract.texts import Lang, say
 from sft_tui.options import parse
-from sft_tui.screen import actions, meaning, settings_view
+from sft_tui.screen import actions, launch_view, meaning, settings_view
 from sft_tui.screen.editor import LineInput
 from sft_tui.screen.form_screen import FormScreen
 from sft_tui.screen.form_style import styled
@@ -24,6 +24,7 @@ from sft_tui.screen.preset_keys import Draft, PresetKeys
 from sft_tui.screen.setting_editor import PARTS, SettingEditor
 from sft_tui.screen.settings_view import SettingsView
 from sft_tui.text import number, safe
+from sft_tui.wrapping import wrap
 
 NARROW = 92  # columns; with fewer, the two texts are below the list
 WHILE_OPEN = ("edit", "type", "mark", "back", "language", "theme", "suspend", "up", "down", "quit")
@@ -223,6 +224,8 @@ class SettingsScreen(FormScreen, PresetKeys):
         lines = meaning.draw(known, width) if width > 0 else []
         if state.doing:
             lines.append([(f"… {state.doing}", "dim")])
+        if state.last:
+            lines += [[(part, "accent")] for part in wrap(launch_view.last_offer(state.last, self.lang), max(1, width))]
         self._put(self.meaning, lines, width)
         width = self.about_it.content_size.width - 1
         if self.current and width > 0:

@@ -8,6 +8,7 @@ from textual.pilot import Pilot
 
 from engine.contract.messages import InputError
 from sft_tui.screen.bottom import Question
+from sft_tui.screen.editor import pasted
 from sft_tui.screen.launch_screen import LaunchScreen
 from tests.sft_tui.screen.conftest import SOUND, shown
 
@@ -66,16 +67,17 @@ def test_a_line_is_edited_in_its_middle(played: Callable[..., None]) -> None:
         ("", ""),
     ],
 )
-def test_a_pasted_path_is_unquoted(
-    played: Callable[..., None], monkeypatch: pytest.MonkeyPatch, text: str, typed: str
-) -> None:
+def test_a_pasted_path_is_unquoted(monkeypatch: pytest.MonkeyPatch, text: str, typed: str) -> None:
     monkeypatch.setenv("HOME", "/home/me")
+    assert pasted(text, is_path=True) == typed
 
+
+def test_pasted_text_is_inserted_as_one_line(played: Callable[..., None]) -> None:
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
-        screen.ask(Question("path =", lambda _: None, typed="", is_path=True))
-        screen.post_message(Paste(text))
+        screen.ask(Question("name =", lambda _: None, typed="a"))
+        screen.post_message(Paste("'b'\nc"))
         await pilot.pause()
         assert screen.question is not None
-        assert screen.question.typed == typed
+        assert screen.question.typed == "a'b'"
 
     played(SOUND, steps)

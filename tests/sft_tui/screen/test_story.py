@@ -129,6 +129,7 @@ def test_presets_and_settings_can_be_clicked(tmp_path: Path) -> None:
         app.press("\r")
         app.sees("enter takes it", limit=LONG)
         app.press("\x03")
+        app.until(lambda: "enter takes it" not in app.text, LONG)
         app.press("q")
         assert app.wait() == 0
 
