@@ -11,7 +11,7 @@ from sft_tui.screen.charted import MACHINE_SIGN, Charted, role_of
 from sft_tui.screen.ink import Ink, Line, columns, filled, frame, side_by_side
 from sft_tui.screen.run_contents import RunView, Selection
 
-BESIDE_WIDTH = 156  # columns of a panel from which on small charts stand on its right
+RIGHT_WIDTH = 156  # columns of a panel from which on small charts stand on its right
 BELOW_WIDTH, BELOW_HEIGHT = 116, 30  # of a panel that has them below, next to other panels
 SMALL_WIDTH, SMALL_HEIGHT = 40, 10  # of a small chart, at least
 MOST_SMALL = 4
@@ -54,7 +54,7 @@ def overlay(shown: Charted, selection: Selection, ink: Ink, lang: Lang, width: i
 def _small_sizes(shown: Charted, width: int, height: int, *, all_panels: bool) -> list[tuple[int, int]]:
     """Columns and lines of the small charts: in a column on the right, or in a row below; none if there is no room."""
     most = min(MOST_SMALL, len(shown.charts) - 1)
-    if width >= BESIDE_WIDTH and most > 0 and height >= SMALL_HEIGHT:
+    if width >= RIGHT_WIDTH and most > 0 and height >= SMALL_HEIGHT:
         count = max(1, min(most, height // SMALL_HEIGHT))
         return [(width // 3, height * (n + 1) // count - height * n // count) for n in range(count)]
     if all_panels and width >= BELOW_WIDTH and height >= BELOW_HEIGHT and most > 0:
@@ -64,7 +64,7 @@ def _small_sizes(shown: Charted, width: int, height: int, *, all_panels: bool) -
 
 
 def _main_size(small: list[tuple[int, int]], width: int, height: int) -> tuple[int, int]:
-    if small and width >= BESIDE_WIDTH:
+    if small and width >= RIGHT_WIDTH:
         return width - small[0][0], height
     return (width, height - small[0][1]) if small else (width, height)
 
@@ -81,7 +81,7 @@ def _arranged(
     place = names.index(selection.metric) if selection.metric in names else 0
     following = [names[(place + number + 1) % len(names)] for number in range(len(small))]
     drawn = [_small(shown, selection, name, ink, lang, of) for name, of in zip(following, small, strict=True)]
-    if size[0] >= BESIDE_WIDTH:
+    if size[0] >= RIGHT_WIDTH:
         return side_by_side(large, [line for one in drawn for line in one])
     return [*large, *side_by_side(*drawn)]
 
