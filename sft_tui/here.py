@@ -20,7 +20,7 @@ from engine.contract.messages import InputError, Message
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
 from engine.contract.requests import DataGlanceRequest, ModelGlanceRequest
-from sft_tui import demo, runs
+from sft_tui import demo, remembered, runs
 from sft_tui.demo import Progress
 from sft_tui.preflight.ask_engine import Inspector, InspectorDied
 from sft_tui.preflight.missing import KINDS, WEIGHTS, looks_like_rows
@@ -158,7 +158,7 @@ def scan(logs: Path, known: Found | None = None) -> Iterator[Found]:
 
     What is `known` of a file that has not changed is not read again.
     """
-    found = listed()
+    found = listed(remembered.recent(logs, "pretrained_model"))
     known = known or Found()
     files = {(one.path, one.changed): one.about for one in known.data}
     models = {(one.path, one.changed): one.about for one in known.models}
@@ -192,11 +192,13 @@ def _with(parts: tuple[Part, ...], place: int, part: Part) -> tuple[Part, ...]:
     return (*parts[:place], part, *parts[place + 1 :])
 
 
-def listed() -> Found:
-    """The files and models by their names."""
+def listed(recent: Sequence[str] = ()) -> Found:
+    """The files and models by their names; also the models that runs were started from before."""
     own = {os.path.normpath(Path(preset("demo").config.train_file).parent)}
     files = [one for one in data_files(DATA_FOLDERS) if os.path.dirname(os.path.normpath(one.path)) not in own]
     models = model_places(MODEL_FOLDERS)
+    used = filter(None, map(model_at, map(os.path.expanduser, recent)))
+    models += [one for one in used if one.path not in {model.path for model in models}]
     left_out = max(0, len(files) - MOST_FILES) + max(0, len(models) - MOST_MODELS)
     newest = sorted(files, key=lambda one: one.changed, reverse=True)[:MOST_FILES]
     kept = tuple(sorted(newest, key=lambda one: one.path))

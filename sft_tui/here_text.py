@@ -60,7 +60,8 @@ def _glance_parts(about: ModelGlance, lang: Lang) -> list[str]:
 def run_words(run: RunHere, lang: Lang) -> str:
     """How far a run is."""
     percent = 100 * run.step // max(1, run.steps_total)
-    return say(f"here.run.{run.state}", lang, percent=percent, step=run.step, total=run.steps_total)
+    state = "starting" if run.state == "running" and not run.steps_total else run.state
+    return say(f"here.run.{state}", lang, percent=percent, step=run.step, total=run.steps_total)
 
 
 def rows_of(found: Found, lang: Lang) -> dict[str, list[tuple[str, str]]]:
@@ -81,6 +82,8 @@ def step_words(step: Step, found: Found, lang: Lang) -> tuple[str, str]:
         kind_key = "demo_on"
     elif kind == "model" and any(one.glance is not None for one in found.models):
         kind_key = "other_model"
+    elif kind == "watch" and step.run is not None and not step.run.steps_total:
+        kind_key = "watch_start"
     else:
         kind_key = kind
     return say(f"step.{kind_key}.label", lang, **args), say(f"step.{kind_key}.detail", lang, **args)

@@ -68,6 +68,12 @@ def test_data_and_models_are_found_to_a_fixed_depth(folder: Path) -> None:
     assert [one.path for one in found.models] == ["m.gguf", "model_save/x/best", "models/owner/m", "small"]
 
 
+def test_a_model_that_was_used_before_is_here_wherever_it_is(folder: Path) -> None:
+    elsewhere = folder / "far" / "away" / "deep" / "m"
+    model(elsewhere)
+    assert [one.path for one in listed([str(elsewhere), "gone"]).models] == [str(elsewhere)]
+
+
 def test_json_that_holds_settings_is_not_data(folder: Path) -> None:
     (folder / "package.json").write_text('{"name": "x"}')
     (folder / "rows.json").write_text(json.dumps([{"question": "a", "answer": "b"}]))

@@ -1,5 +1,6 @@
 """What lies here, in words."""
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -42,6 +43,12 @@ def test_every_step_and_thing_has_words(lang: Lang) -> None:
             assert detail
             assert "{" not in label + detail
             assert "step." not in label
+
+
+def test_a_run_that_starts_has_no_steps_yet() -> None:
+    found = Found((), (), (replace(STOPPED, state="running", step=0, steps_total=0),))
+    assert here_text.run_words(found.runs[0], "en") == "starting"
+    assert here_text.step_words(next_steps(found)[0], found, "en") == ("Watch mine-3", "It is starting.")
 
 
 def test_lines_name_everything_with_its_command() -> None:
