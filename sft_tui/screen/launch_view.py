@@ -183,21 +183,23 @@ def _presets(view: LaunchView, width: int, height: int) -> list[Line]:
 
 def _preset_items(view: LaunchView, width: int, room: int) -> list[Item]:
     """Each preset with its purpose: in full for the one under the cursor, for the others as much as fits."""
-    for most in (4, 2, 1, 0):
-        items = _preset_lines(view, width, most)
+    count = len(view.presets)
+    for most, generous in ((4, count), (2, count), *((1, first) for first in range(count, -1, -1))):
+        items = _preset_lines(view, width, most, generous)
         if len(items) <= room:
             break
     return items
 
 
-def _preset_lines(view: LaunchView, width: int, most: int) -> list[Item]:
+def _preset_lines(view: LaunchView, width: int, most: int, generous: int) -> list[Item]:
+    """The presets, the first `generous` of them with `most` lines on what they are for."""
     items: list[Item] = []
     for place, (name, entry) in enumerate(view.presets.items()):
         chosen = name == view.preset
         role = "select" if chosen and view.panel == "presets" else "head" if chosen else ""
         sign = "▸ " if chosen else "· " if entry.file else "  "
         items.append((place, fit([(sign, "accent"), (name, role)], width, role if chosen else "")))
-        summary = wrapped(_about(entry, view.lang), width - 4, 9 if chosen else most)
+        summary = wrapped(_about(entry, view.lang), width - 4, 9 if chosen else most * (place < generous))
         items += [(place, [(f"    {part}", "dim")]) for part in summary]
         going = view.resumable.get(name)
         if going is not None:
