@@ -57,15 +57,16 @@ def test_a_browser_shows_the_screen_and_its_keys_reach_it(tmp_path: Path) -> Non
         async with serving(tmp_path) as (address, server):
             async with browser(tmp_path / "profile") as chromium:
                 tab = await chromium.tab(address)
-                await tab.until(lambda shown: "What that means" in shown)
+                await tab.until(lambda shown: "? help" in shown)
                 await tab.press("?")
-                await tab.until(lambda shown: "List all runs." in shown)
+                await tab.until(lambda shown: "┌ Keys" in shown)
                 assert all(one.partition("://")[2].startswith("127.0.0.1:") for one in tab.requested), tab.requested
                 assert await tab.value("document.fonts.check('16px \"Roboto Mono\"')")
                 other = await chromium.tab(address)
-                await other.until(lambda shown: "What that means" in shown)
+                await other.until(lambda shown: "? help" in shown)
                 first, second = server.children()
-                assert "List all runs." in tab.screen()  # each tab is a viewer of its own
+                assert "┌ Keys" in tab.screen()  # each tab is a viewer of its own
+                assert "┌ Keys" not in other.screen()
                 await chromium.close(other)
                 await soon(lambda: len([one for one in (first, second) if one.is_running()]) == 1)
                 await tab.press("?q")
