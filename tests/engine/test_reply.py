@@ -13,12 +13,15 @@ import pytest
 from engine import reply
 from engine.contract.conversing import (
     Changed,
+    Choice,
+    History,
     Open,
     Opened,
     Piece,
     Refused,
     Replied,
     Reset,
+    Sampling,
     Say,
     Spoken,
     System,
@@ -81,6 +84,12 @@ def test_a_conversation_is_held_line_by_line(process: Process, folder: str) -> N
     assert second.prompt_tokens > first.prompt_tokens
     assert process.ask(Undo()) == process.ask(System("系统")) == Changed(1)
     assert process.ask(Reset()) == Changed(0)
+    assert process.ask(History(("再见", "再见！"))) == Changed(1)
+    assert process.ask(Choice(Sampling(), 1)) == Changed(1)
+    short = process.ask(Say("再见"))
+    assert isinstance(short, Replied)
+    assert short.tokens == 1
+    assert short.prompt_tokens > first.prompt_tokens
     assert isinstance(process.ask(Say("a\udcff")), Refused)
     assert process.end() == 0
 

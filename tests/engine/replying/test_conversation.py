@@ -6,6 +6,7 @@ from engine.contract.conversing import Open, Piece, Replied, Sampling
 from engine.contract.messages import InputError
 from engine.replying.conversation import Conversation
 from engine.replying.opening import opened
+from engine.replying.sampling import Chooser
 
 
 @pytest.fixture
@@ -96,3 +97,24 @@ def test_a_seed_repeats_a_reply_at_a_temperature(folder: str) -> None:
         return [reply(conversation, prompt).text for prompt in ("你好", "再见")]
 
     assert drawn(1) == drawn(1) != drawn(2)
+
+
+def test_turns_of_another_conversation_take_the_place_of_these(conversation: Conversation) -> None:
+    first = reply(conversation, "再见")
+    second = reply(conversation, "再见")
+    conversation.take(["再见", first.text, "half"])
+    assert conversation.turns == ["再见", first.text]
+    assert reply(conversation, "再见").prompt_tokens == second.prompt_tokens
+    with pytest.raises(InputError, match="not text"):
+        conversation.take(["a", "b", "\ud800", "c"])
+
+
+def test_tokens_are_chosen_in_another_way_from_the_next_reply_on(conversation: Conversation) -> None:
+    assert reply(conversation, "再见").ended == "end"
+    drawn = []
+    for _ in range(2):
+        conversation.take([])
+        conversation.choose_by(Chooser(Sampling(5.0, seed=3)), 4)
+        drawn.append(reply(conversation, "再见").text)
+    assert drawn[0] == drawn[1] != "再见！"
+    assert reply(conversation, "再见").tokens <= 4
