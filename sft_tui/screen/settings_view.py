@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from engine.contract.config import FIELDS, KINDS, RunConfig, applies, setting_of
@@ -66,6 +67,7 @@ def best(names: Sequence[str], query: str) -> str:
     return next((name for name in names if name.startswith(words)), next((name for name in names if words in name), ""))
 
 
+@cache
 def _searched(name: str) -> str:
     rule = setting_of(name)
     parts = [text for lang in LANGS for text in (rule.help(lang), say(f"group.{rule.group}", lang))]

@@ -79,3 +79,20 @@ def test_a_click_finds_its_preset_or_setting(width: int, height: int, panel: str
         x = lines[y].index(name)
         assert launch_view.item_at(view, width, height - 1, x + 2, y) == found
     assert launch_view.item_at(view, width, height - 1, 3, 1) == ("presets", -1)
+
+
+@pytest.mark.parametrize("height", range(10, 60, 7))
+def test_presets_are_described_as_far_as_there_are_lines(height: int) -> None:
+    view = launch_screen(resumable={})
+    shown = [line[:34] for line in plain(launch_view.draw(view, 120, height)).splitlines()]
+    panel = shown[2 : next(y for y, line in enumerate(shown) if line.startswith("└"))]
+    empty = [line for line in panel if not line.strip("│ ")]
+    described = sum(line.startswith("│     ") for line in panel)
+    assert described >= len(view.presets) or not empty or len(panel) < len(view.presets)
+
+
+@pytest.mark.parametrize("height", [12, 18, 24])
+def test_what_is_not_shown_of_a_panel_is_counted(height: int) -> None:
+    view = launch_screen(panel="settings", setting=6)
+    marks = plain(launch_view.draw(view, 120, height)).splitlines()
+    assert any("┌ Settings" in line and "↑" in line and "↓" in line for line in marks)
