@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.contract.messages import InputError
+from engine.contract.rundir import RunDir
 from engine.contract.texts import Lang, say
 from sft_tui import event_text, runs
 from sft_tui.history import Follower
@@ -31,7 +32,7 @@ def lines(logs: Path, lang: Lang) -> list[str]:
 def _alive(logs: Path) -> Iterator[tuple[str, RunState]]:
     for name in runs.names(logs)[:MOST_LOOKED_AT]:
         with contextlib.suppress(InputError):
-            run_dir = runs.find(logs, name)
+            run_dir = RunDir(logs / name)
             if runs.is_alive(run_dir, run_dir.read_record()):
                 follower = Follower(run_dir)
                 follower.poll(MOST_BYTES)

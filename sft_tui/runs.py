@@ -25,7 +25,7 @@ from engine.contract.rundir import RunDir
 from engine.contract.scores import all_measures
 from engine.contract.stream import EventWriter
 from engine.contract.texts import language
-from sft_tui import text
+from sft_tui import notes, text
 from sft_tui.history import Follower
 from sft_tui.plain_log import PlainLog, complete
 from sft_tui.run_state import RunState
@@ -64,7 +64,7 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         """What `status --json` prints; times in seconds, None for unknown values."""
-        state, step = self.state, self.state.step
+        state, step, note = self.state, self.state.step, notes.read(self.run_dir)
         return {
             "run": self.name,
             "preset": self.record.preset,
@@ -95,6 +95,9 @@ class Run:
             "ended": state.ended.message.what() if state.ended and not self.alive else None,
             "fix": state.ended.message.fix() if state.ended and not self.alive else None,
             "exit_code": state.ended.exit_code if state.ended and not self.alive else None,
+            "based_on": self.record.based_on or None,
+            "note": note.text or None,
+            "tags": note.tags,
             "folder": str(self.run_dir.path),
             "model": str(self.output.best) if self.output and self.output.best.is_dir() else None,
         }

@@ -139,6 +139,9 @@ def test_a_note_is_kept_shown_and_changed() -> None:
     assert said("note", "sft-small-1")[1] == "Nothing is noted about sft-small-1.\n"
     assert said("note", "sft-small-1", "the  baseline", "--tag", "keep")[1] == "the baseline #keep\n"
     assert said("note", "sft-small-1", "--tag", "a", "--tag", "b")[1] == "the baseline #a #b\n"
+    assert '"tags": ["a", "b"]' in " ".join(said("status", "sft-small-1", "--json")[1].split()).replace(
+        "[ ", "["
+    ).replace(" ]", "]")
     assert said("note", "sft-small-1", "--json")[1] == '{"text": "the baseline", "tags": ["a", "b"]}\n'
     assert said("note", "sft-small-1", "", "--tag", "")[1].startswith("Nothing is noted")
     assert said("note", "sft-small-1", "--tag", "a b")[0] == 2
