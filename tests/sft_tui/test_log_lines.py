@@ -13,7 +13,7 @@ from sft_tui import log_lines as logs
 from sft_tui.feed import Feed
 from sft_tui.history import Follower
 from sft_tui.log_lines import Log, LogLine, Past
-from tests.sft_tui.conftest import PLAN, STARTED, step
+from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
 from tests.sft_tui.screen.conftest import write_run
 
 WARNED = events.Warning(Message.of("gpu_unreadable", why="no driver"))
@@ -129,3 +129,41 @@ def test_a_sample_that_looks_like_a_step_is_not_a_step(tmp_path: Path) -> None:
     writer.close()
     ((record, _),) = Past(run_dir, run_dir.events.stat().st_size).read()
     assert isinstance(record.event, events.Sample)
+
+
+def test_samples_displace_neither_notes_nor_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MOST_NOTES", "MOST_SAMPLES"):
+        monkeypatch.setattr(logs, name, 10)
+    log = Log()
+    log.add([line(0, "note"), line(1, "warning")])
+    log.add(line(number, "data")._replace(sample=1 + number % 3) for number in range(2, 500))
+    log.add(line(number, "note") for number in range(500, 600))
+    held = log.lines()
+    assert [one.level for one in held[:2]] == ["note", "warning"]
+    assert sum(one.sample > 0 for one in held) == 20
+    earlier = log.earlier(1.0)
+    assert (earlier.samples.lines, earlier.notes.lines, earlier.warnings.lines) == (478, 81, 0)
+    assert not earlier.is_whole
+
+
+def test_lines_of_a_sample_know_its_evaluations_score(tmp_path: Path) -> None:
+    asked = events.Sample(1, 50, 0, "a prompt", "a reference", "a reply")
+    feed = Feed(write_run(tmp_path / "logs", "one", STARTED, PLAN, EVAL, asked, WARNED), "en")
+    while feed.poll() or feed.reading:
+        pass
+    samples = [one for one in feed.log.lines() if one.sample]
+    assert [(one.sample, one.score) for one in samples] == [(n, "BLEU 12.25") for n in (1, 2, 3)]
+
+
+def test_a_log_that_was_replaced_is_read_from_its_start(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "logs", "one", STARTED, PLAN, *map(step, range(1, 20)))
+    feed = Feed(run_dir, "en")
+    while feed.poll() or feed.reading:
+        pass
+    run_dir.events.unlink()
+    writer = EventWriter(run_dir.events, "rank0", 1)
+    writer.write(WARNED)
+    writer.close()
+    while feed.poll():
+        pass
+    assert [one.level for one in feed.log.lines()] == ["warning"]
