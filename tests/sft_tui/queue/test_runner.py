@@ -237,6 +237,17 @@ def test_a_queue_that_cannot_be_read_starts_nothing(machine: Machine, folder: Qu
     assert machine.started == []
 
 
+def test_a_queue_works_in_a_process_of_its_own_until_nothing_is_left(tmp_path: Path) -> None:
+    queue = QueueFolder(tmp_path / "logs")
+    for epochs in ("2", "3"):
+        assert command(*SFT_TUI, "queue", "add", "sft-small", "--epochs", epochs, folder=tmp_path).code == 0
+    until(lambda: [entry.state for entry in queue.read().entries] == ["refused"] * 2)
+    until(lambda: not queue.runs)
+    assert "does not exist" in command(*SFT_TUI, "queue", folder=tmp_path).out
+    assert queue.output.read_text() == ""
+
+
+@pytest.mark.slow
 def test_a_killed_queue_continues_with_the_next_command(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     """With processes: the run outlives the queue that started it, and is not started again."""
     brief = {**tiny_settings, "epochs": 1, "bleu_rows": 1, "save_steps": 100}
@@ -254,21 +265,21 @@ def test_a_killed_queue_continues_with_the_next_command(tmp_path: Path, tiny_set
     try:
         called("add", "sft-small", *options({**slow, "output_dir": "one"}))
         called("add", "sft-small", *options({**brief, "output_dir": "two"}))
-        until(lambda: state(1) == "running", 60)
+        until(lambda: state(1) == "running")
         process = holder_of(queue.path).process
         os.kill(process.pid, signal.SIGKILL)
-        until(lambda: not queue.runs, 20)
+        until(lambda: not queue.runs)
         shown = json.loads(called("--json"))
         assert [entry["state"] for entry in shown["entries"]] == ["running", "waiting"]
-        until(lambda: queue.runs, 20)
+        until(lambda: queue.runs)
         assert state(2) == "waiting"
         assert command(*SFT_TUI, "stop", "sft-small-1", folder=tmp_path).code == 0
-        until(lambda: queue.read().paused, 30)
+        until(lambda: queue.read().paused)
         called("resume")
-        until(lambda: state(2) == "done", 90)
+        until(lambda: state(2) == "done")
         assert queue.read().entry(2).ended == "finished"
         assert sorted(runs.names(queue.logs)) == ["sft-small-1", "sft-small-2"]
-        until(lambda: not queue.runs, 20)
+        until(lambda: not queue.runs)
     finally:
         end_runs(tmp_path)
 
