@@ -128,8 +128,10 @@ class ChatModel:
         self.stop()
 
     def stop(self) -> None:
-        """Stops the reply that is being generated."""
+        """Stops the reply that is being generated; one that waits for the model is not generated."""
         conversation = self._conversation
+        if self.state.pending and self.state.state in ("waiting", "loading"):
+            self._change(turns=self.state.turns[:-1])
         if conversation is not None and self.state.state == "replying":
             conversation.stop()
 

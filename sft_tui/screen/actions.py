@@ -164,6 +164,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("sampling", CHAT, ("ctrl+g",)),
     Action("blind", CHAT, ("ctrl+b", "b")),
     Action("copy", CHAT, ("ctrl+y", "y")),
+    Action("back", CHAT, ("escape",)),
+    Action("quit", CHAT, ("ctrl+q", "ctrl+c")),
     Action("page_up", CHAT, ("pageup",), footer=False),
     Action("page_down", CHAT, ("pagedown",), footer=False),
     Action("up", CHAT, ("ctrl+up",), footer=False),

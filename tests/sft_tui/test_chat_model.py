@@ -101,6 +101,18 @@ def test_a_stopped_reply_counts_as_far_as_it_came(model: ChatModel) -> None:
     assert replies(model)[1] == "1::a"
 
 
+def test_a_turn_that_waits_for_the_model_can_be_taken_back(model: ChatModel) -> None:
+    model.say("slow")
+    if model.state.state in ("waiting", "loading"):
+        model.stop()
+    else:
+        until(lambda: model.state.turns[-1].reply)
+        model.stop()
+    assert ready(model).state == "ready"
+    model.say("a")
+    assert replies(model)[-1].endswith("::a")
+
+
 def test_a_turn_that_is_refused_is_shown_and_not_part_of_the_conversation(model: ChatModel) -> None:
     model.say("no")
     (one,) = ready(model).turns
