@@ -45,6 +45,7 @@ GPU_READINGS = {
 }  # fmt: skip
 READINGS = ("memory", *GPU_READINGS)
 CHARTS = ("loss", *SCORES, "lr", "grad_norm", "rate", *READINGS, "padding")  # in the order in which they are shown
+READ_OF = {MACHINE, *map(str, range(MOST_CHARTED))}
 _Buckets = Annotated[list[list[Annotated[float, Between(-LARGEST * EXACT, LARGEST * EXACT)]]], Longest(MOST_BUCKETS)]
 
 
@@ -273,7 +274,7 @@ class Curves:
         memory = reader(list[list[Count]])(value["memory"])
         host = reader(list[int])(value["host"])
         found = reader(dict[Name, dict[Name, Any]])(value["readings"])
-        if not set(found) <= set(READINGS) or any(len(of) > MOST_CHARTED + 1 for of in found.values()):
+        if not set(found) <= set(READINGS) or any(not set(of) <= READ_OF for of in found.values()):
             raise ValueError("not readings")
         readings = {
             metric: {name: Curve.from_json(one, MOST_READ_BUCKETS) for name, one in of.items()}

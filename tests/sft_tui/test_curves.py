@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -179,3 +180,9 @@ def test_each_bucket_is_in_the_column_of_its_first_step(count: int, first: int, 
             column = (begins - first) * columns // length
             expected[column] = expected[column].plus(bucket)
     assert found == expected
+
+
+@pytest.mark.parametrize("readings", [{"fans": {}}, {"memory": {"\x1b": {}}}, {"gpu_load": {"123": {}}}])
+def test_readings_of_something_else_are_refused(readings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="not readings"):
+        Curves.from_json({**Curves().to_json(), "readings": readings})

@@ -150,3 +150,16 @@ def test_compared_runs_have_their_evaluations_in_their_colours() -> None:
         lines = chart_panel.overlay(Charted(runs), Selection(metric=metric), Ink(), "en", 100, 30)
         roles = {role for line in lines[1:] for text, role in line if "●" in text}
         assert roles == {"chart2"}  # the second run's, which are in the same places
+
+
+def test_labels_and_legend_stand_still_while_a_run_continues() -> None:
+    run, curves = run_of(iter([STARTED, events.Plan(1000, 500, 1000, 0, 16, 1, 1, "fp32", 512)]))
+    edges, seen = [], Record(Envelope("2026-01-01T00:00:00Z", 0.0, 1, "rank0", 0), STARTED)
+    for number in range(1, 500):
+        noise = number * 7919 % 101 / 100 + (9 if number % 97 == 0 else 0)
+        event = step(number, loss=2 + 6 * 0.99**number + noise)
+        curves.add(replace(seen, event=event))
+        if number >= 300:
+            lines = plain(chart_panel.draw(RunView(run, curves, [], Selection()), 72, 22)).splitlines()
+            edges.append((lines[0], lines[-2], *(line[:10] for line in lines[1:-2])))
+    assert sum(one != other for one, other in zip(edges, edges[1:], strict=False)) <= 4
