@@ -20,6 +20,7 @@ from engine.contract.messages import InputError, Message
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
 from engine.contract.requests import DataGlanceRequest, ModelGlanceRequest
+from engine.contract.rundir import RunDir
 from sft_tui import demo, remembered, runs
 from sft_tui.demo import Progress
 from sft_tui.preflight.ask_engine import Inspector, InspectorDied
@@ -93,7 +94,6 @@ class RunHere:
     steps_total: int = 0
     model: str = ""  # the folder of its best model
     written: int = 0  # when its stream was written last, in nanoseconds since 1970
-    train_file: str = ""
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def scan(logs: Path, known: Found | None = None) -> Iterator[Found]:
         queue=known.queue,
     )
     yield found
-    found = replace(found, runs=tuple(_runs(logs)), demo=_demo(), queue=_queue(logs))
+    found = replace(found, runs=tuple(_runs(logs, known.runs)), demo=_demo(), queue=_queue(logs))
     yield found
     with Glances() as glances:
         for place, file in enumerate(found.data):
@@ -268,22 +268,30 @@ def _expanded(pattern: str) -> Iterator[str]:
             yield from _expanded(f"{entry.path}{rest}")
 
 
-def _runs(logs: Path) -> Iterator[RunHere]:
-    """The newest runs."""
-    for run in islice(runs.all_runs(logs), MOST_RUNS):
-        if run.status == runs.UNREADABLE or run.record.job != "train":
+def _runs(logs: Path, known: Sequence[RunHere]) -> Iterator[RunHere]:
+    """The newest runs; those that had ended and have written nothing since are not read again."""
+    before = {(one.name, one.written): one for one in known if one.state != "running"}
+    for name in runs.names(logs)[:MOST_RUNS]:
+        run_dir = RunDir(logs / name)
+        if (ended := before.get((name, _changed(run_dir.events)))) is not None:
+            yield ended
             continue
-        output, state = run.output, run.state
-        unfinished = output.unfinished() if output is not None and not run.alive else None
-        step, total = (state.step.step, state.step.steps_total) if state.step else (0, 0)
-        if unfinished is not None:
-            step = unfinished[1]
-        finished = run.status == "finished"
-        kind: RunState = "running" if run.alive else "unfinished" if unfinished else "finished" if finished else "ended"
-        best = str(output.best) if output is not None and output.best.is_dir() else ""
-        train_file = str(run.record.config.get("train_file", ""))
-        written = _changed(run.run_dir.events)
-        yield RunHere(run.name, run.record.preset, kind, step, total, best, written, train_file)
+        with contextlib.suppress(InputError):  # the list of runs says why it cannot be read
+            run = runs.read_run(run_dir)
+            if run.record.job == "train":
+                yield _run_here(run)
+
+
+def _run_here(run: runs.Run) -> RunHere:
+    output, state = run.output, run.state
+    unfinished = output.unfinished() if output is not None and not run.alive else None
+    step, total = (state.step.step, state.step.steps_total) if state.step else (0, 0)
+    if unfinished is not None:
+        step = unfinished[1]
+    finished = run.status == "finished"
+    kind: RunState = "running" if run.alive else "unfinished" if unfinished else "finished" if finished else "ended"
+    best = str(output.best) if output is not None and output.best.is_dir() else ""
+    return RunHere(run.name, run.record.preset, kind, step, total, best, _changed(run.run_dir.events))
 
 
 def _changed(path: Path) -> int:

@@ -25,6 +25,7 @@ class Step:
     subject: str = ""
     files: dict[str, str] = field(default_factory=dict)  # by setting
     run: RunHere | None = None
+    preset: str = "chat-lora"  # that trains a model of its family
 
     @property
     def command(self) -> str:
@@ -41,7 +42,7 @@ class Step:
             case "model":
                 return ("model", "get", STARTER)
             case "learn":
-                return ("run", "chat-lora", *options(values_of(self.subject, self.files, "chat-lora")))
+                return ("run", self.preset, *options(values_of(self.subject, self.files, self.preset)))
             case "talk":
                 return ("reply", "--run", path)
             case "test":
@@ -95,7 +96,8 @@ def _learning(found: Found, data: DataSet) -> Iterator[Step]:
     usable = [model for model in found.models if model.glance is not None and model.kind != "gguf"]
     bases = [model for model in usable if model.kind == "base"] or usable
     for model in sorted(bases, key=_newness)[:MOST_MODELS]:
-        yield Step("learn", model.path, data.files)
+        causal = model.glance is not None and model.glance.kind == "causal"
+        yield Step("learn", model.path, data.files, preset="chat-lora" if causal else "sft-small")
 
 
 def _newness(model: ModelPlace) -> int:

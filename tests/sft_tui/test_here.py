@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from engine.contract import events
 from engine.contract.glances import DataGlance, ModelGlance
 from engine.contract.messages import Message
-from sft_tui import here
+from sft_tui import here, runs
 from sft_tui.here import DataFile, Found, Glances, listed, model_at, scan
 from sft_tui.preflight.ask_engine import InspectorDied
+from tests.sft_tui.conftest import PLAN, STARTED, step
+from tests.sft_tui.screen.conftest import write_run
 
 ROWS = '{"question": "What?", "answer": "That."}\n'
 READY = DataGlance("parquet", 90, True, ready=True, columns=("prompt", "response"))
@@ -165,3 +168,13 @@ def test_data_sets_are_found_by_the_names_of_their_parts() -> None:
 def test_files_that_cannot_be_read_are_no_sources() -> None:
     found = Found((file("a.csv", Message.of("source_unreadable", path="a.csv", why="x")), file("b.csv", None)))
     assert [one.path for one in found.sources()] == ["b.csv"]
+
+
+def test_runs_are_named_with_how_far_they_are(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = events.RunEnded("finished", 0, Message("ended_finished", {}))
+    write_run(folder / "logs", "mine-1", STARTED, PLAN, *(step(number) for number in range(1, 60)), ended)
+    (folder / "logs" / "broken").mkdir()
+    found = list(scan(folder / "logs"))[-1]
+    assert [(one.name, one.state, one.step) for one in found.runs] == [("mine-1", "finished", 59)]
+    monkeypatch.setattr(runs, "read_run", lambda _: pytest.fail("read again"))
+    assert list(scan(folder / "logs", found))[-1].runs == found.runs

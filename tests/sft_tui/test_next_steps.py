@@ -64,6 +64,11 @@ def test_a_step_is_a_command(step: Step, command: str) -> None:
     assert step.command == command
 
 
+def test_a_model_of_another_family_has_its_own_preset() -> None:
+    t5 = ModelPlace("models/t5", about=replace(GLANCE, kind="t5", family="t5"))
+    assert next_steps(Found(DATA, (t5,)))[0].command.startswith("sft-tui run sft-small --train_file")
+
+
 def test_values_that_the_preset_has_are_left_out() -> None:
     files = {"train_file": "data/chat_train.parquet", "validation_file": "v.parquet"}
     assert values_of("m", files, "chat") == {"validation_file": "v.parquet", "pretrained_model": "m"}
