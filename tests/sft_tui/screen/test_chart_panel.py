@@ -1,5 +1,6 @@
 """The panel with the curves: zoom, axis, metrics and figures."""
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -162,4 +163,4 @@ def test_labels_and_legend_stand_still_while_a_run_continues() -> None:
         if number >= 300:
             lines = plain(chart_panel.draw(RunView(run, curves, [], Selection()), 72, 22)).splitlines()
             edges.append((lines[0], lines[-2], *(line[:10] for line in lines[1:-2])))
-    assert sum(one != other for one, other in zip(edges, edges[1:], strict=False)) <= 4
+    assert sum(one != other for one, other in itertools.pairwise(edges)) <= 4
