@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,10 +111,18 @@ def test_a_huge_folder_is_bounded_and_what_is_left_out_counted(folder: Path, mon
     assert found.left_out == 20
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_folder_is_passed_over(folder: Path) -> None:
-    (folder / "data").mkdir(mode=0)
-    assert listed().data == ()
+def test_an_unreadable_folder_is_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "a.jsonl").write_text(ROWS)
+    (folder / "data").mkdir()
+    scandir = os.scandir
+
+    def refused(path: str) -> Any:
+        if path == "data":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    assert names(listed()) == ["a.jsonl"]
 
 
 def test_a_folder_that_is_a_file_is_passed_over(folder: Path) -> None:

@@ -75,6 +75,7 @@ def test_wide_characters_stay_within_their_frames(tmp_path: Path, size: tuple[in
         app.sees("损失", "日志")
         app.until(lambda: framed(app))
         app.press("4")  # the samples alone
+        app.press("\x1b[F")  # to the last sample
         app.sees("🀄 一二三")
         app.until(lambda: framed(app))
 
