@@ -30,8 +30,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Path) -> t
     net.config.eos_token_id = net.generation_config.eos_token_id = tokenizer.eos_token_id
     net.save_pretrained(causal)
     torch.manual_seed(1)
-    shape = {"vocab_size": 256, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
-    small = T5ForConditionalGeneration(T5Config(**shape, decoder_start_token_id=0, pad_token_id=0, eos_token_id=1))
+    shape = T5Config(vocab_size=256, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    shape.decoder_start_token_id, shape.pad_token_id, shape.eos_token_id = 0, 0, 1
+    small = T5ForConditionalGeneration(shape)
     small.save_pretrained(t5)
     shutil.copytree(tiny_tokenizer, t5, dirs_exist_ok=True)
     return str(causal), str(t5)
