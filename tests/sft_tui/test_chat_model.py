@@ -177,7 +177,7 @@ def test_the_process_ends_with_its_model(model: ChatModel, said: list[str]) -> N
     process.wait(10)
 
 
-def test_a_prompt_of_its_own_knows_no_turn_and_leaves_the_conversation_as_it_was(model: ChatModel) -> None:
+def test_a_prompt_of_its_own_knows_no_turn_and_changes_none(model: ChatModel) -> None:
     model.say("a")
     ready(model)
     found: list[Replied | Message] = []

@@ -12,6 +12,7 @@ from engine.contract import conversing
 from engine.contract.conversing import SPOKEN, Spoken, line_of, read_line
 from engine.contract.messages import Message
 
+REPLIED = conversing.Replied("yes", "stopped", 3, 0.5, 12, 2, cut=True)
 SPOKEN_HERE: list[Spoken] = [
     conversing.Open("model", "You are terse.", 40, conversing.Sampling(0.7, 0.9, 3)),
     conversing.Say("你好\n\x1b[31m\u2028"),
@@ -23,7 +24,7 @@ SPOKEN_HERE: list[Spoken] = [
     conversing.Choice(conversing.Sampling(0.5, 1.0, 7), 12),
     conversing.Opened("causal", "chat", 2048),
     conversing.Piece("𠮷"),
-    conversing.Replied("yes", "stopped", 3, 0.5, 12, 2, cut=True),
+    REPLIED,
     conversing.Changed(3),
     conversing.Refused(Message.of("reply_missing", path="x"), fatal=True),
 ]
@@ -83,6 +84,6 @@ def test_what_is_no_line_is_refused(line: bytes) -> None:
 
 
 def test_a_time_that_is_no_number_is_refused() -> None:
-    replied = json.loads(line_of(SPOKEN_HERE[8]))
+    replied = json.loads(line_of(REPLIED))
     with pytest.raises((TypeError, ValueError)):
         read_line(json.dumps({**replied, "seconds": math.nan}).encode())

@@ -63,7 +63,7 @@ def test_punctuation_is_never_first_on_a_line(said: str, width: int) -> None:
     assert "".join("".join(lines).split()) == "".join(said.split())
 
 
-def test_two_models_stand_next_to_each_other_with_what_the_last_reply_took() -> None:
+def test_two_models_stand_next_to_each_other() -> None:
     took = Replied("b", "end", 12, 0.5)
     both = (state("a", name="smollm2"), state("b", name="mine-3", memory=412_000_000, last=took))
     first = text(ChatView(both, (None, None))).splitlines()[0]
@@ -82,7 +82,7 @@ def test_the_newest_lines_are_followed_unless_one_scrolled_back() -> None:
     assert chat_view.moved(ChatView(view.models, (top,)), 0, 1000, 60, 10) is None
 
 
-def test_a_reply_keeps_its_paragraphs_and_shows_escape_sequences_as_characters() -> None:
+def test_a_reply_keeps_its_paragraphs_and_is_harmless() -> None:
     shown = text(ChatView((state("one\n\n  two\x1b[2J\u202e"),), (None,)))
     assert "one" in shown
     assert "  two␛[2J" in shown
