@@ -8,104 +8,25 @@ those that the READMEs show also as pictures.
 
 import itertools
 import json
-import os
 import random
 import re
 import signal
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-from rich.text import Text
 
-from bench.picture import svg
+from bench.tmux import Tmux
 from engine.data import demo_corpus
 from sft_tui import demo_model
 
-PROGRAM = f"{sys.executable} -m sft_tui"
 SHOWN = ("2-run", "zh-80x24-run", "chat-5-run")  # by README.md and README.zh.md
-POLL_SECONDS = 0.3
-LIMIT = 900.0  # seconds for the longest wait: a training on a busy machine
 CONVERSATIONS, MOST_EXCHANGES = 500, 4
 SYSTEM = "You answer briefly."
 # Short replies to few rows, so that the walk is about the training.
 SHORT = "--epochs 1 --bleu_rows 16 --max_new_tokens 48 --save_steps 5"
-
-
-class Tmux:
-    """A tmux server of our own with one pane."""
-
-    def __init__(self, folder: Path, kept: Path, size: tuple[int, int]) -> None:
-        self._socket, self.folder, self._kept, self._size = f"sft-tui-screens-{os.getpid()}", folder, kept, size
-
-    def open(self, *arguments: str) -> None:
-        """Starts the server with the app in its pane."""
-        self._start(f"{PROGRAM} {' '.join(arguments)}; exec sh")
-
-    def shell(self) -> None:
-        """Starts the server with a shell, in which `sft-tui` is the app."""
-        self._start(f"export PATH={Path(sys.executable).parent}:$PATH PS1='$ '; exec sh")
-
-    def _start(self, command: str) -> None:
-        columns, rows = map(str, self._size)
-        command = f"export LC_ALL=C.UTF-8 COLORTERM=truecolor; {command}"
-        deadline = time.monotonic() + LIMIT
-        while not self._run("list-sessions"):  # a server that was just killed takes a moment to exit
-            if time.monotonic() > deadline:
-                raise TimeoutError("tmux does not start")
-            self._run(
-                "-f", "/dev/null", "new-session", "-d", "-x", columns, "-y", rows, "-c", str(self.folder), command
-            )
-            time.sleep(POLL_SECONDS)
-
-    def kill(self) -> None:
-        """Kills the server and all children of its pane."""
-        self._run("kill-server")
-
-    def press(self, *keys: str) -> None:
-        """Presses keys, as tmux names them."""
-        for key in keys:
-            self._run("send-keys", key)
-            time.sleep(POLL_SECONDS)
-
-    def type(self, line: str) -> None:
-        """Types a line into an empty screen, and enter."""
-        self._run("send-keys", "-l", f"clear; {line}")
-        self._run("send-keys", "Enter")
-        time.sleep(POLL_SECONDS)
-
-    def say(self, words: str) -> None:
-        """Types words, and enter."""
-        self._run("send-keys", "-l", words)
-        self._run("send-keys", "Enter")
-
-    def wait(self, *words: str, until: Callable[[str], bool] | None = None) -> str:
-        """Returns the screen, with escape sequences, once it has all of the words; raises TimeoutError."""
-        deadline, text = time.monotonic() + LIMIT, ""
-        while time.monotonic() < deadline:
-            shown = self._run("capture-pane", "-e", "-p")
-            text = Text.from_ansi(shown).plain
-            if all(word in text for word in words) and (until is None or until(text)):
-                return shown
-            time.sleep(POLL_SECONDS)
-        raise TimeoutError(f"{words} did not appear:\n{text}")
-
-    def keep(self, name: str, *words: str, until: Callable[[str], bool] | None = None) -> None:
-        """Saves the screen once it has the words."""
-        shown = self.wait(*words, until=until)
-        text = "\n".join(line.rstrip() for line in Text.from_ansi(shown).plain.splitlines())
-        (self._kept / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
-        if name in SHOWN:
-            (self._kept / f"{name}.svg").write_text(svg(shown), encoding="utf-8")
-        print(f"{name}: saved", flush=True)
-
-    def _run(self, *words: str) -> str:
-        done = subprocess.run(["tmux", "-L", self._socket, *words], capture_output=True, text=True, check=False)
-        return done.stdout
 
 
 def half_done(shown: str) -> bool:

@@ -147,6 +147,11 @@ class ActionScreen(Screen[None]):
         """Whether a question is open, so that the screen must not be switched."""
         return self.question is not None
 
+    @property
+    def in_front(self) -> bool:
+        """Whether no other screen is over this one; Textual's `is_current` may count a screen behind as well."""
+        return self.app.screen_stack[-1:] == [self]
+
     def on_mount(self) -> None:
         """Draws for the first time."""
         self.draw()

@@ -145,7 +145,7 @@ class BlindScreen(CanvasScreen):
                 if began == self._round:
                     changed = True
                     self._take(place, at, result)
-        if changed and self.is_current:
+        if changed and self.in_front:
             self.draw()
 
     def _take(self, place: int, at: int, result: Replied | Message) -> None:

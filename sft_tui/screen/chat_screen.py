@@ -147,7 +147,7 @@ class ChatScreen(FormScreen):
         """Draws the conversations if something of them has changed."""
         size, options = self.talk.size, self.services.options
         now = (self.states, tuple(self.tops), size, options.lang, options.ink)
-        if now == self._drawn or not size.width or not size.height or not self.is_current:
+        if now == self._drawn or not size.width or not size.height or not self.in_front:
             return
         before, self._drawn = self._drawn, now
         self.talk.put(chat_view.draw(self.view, size.width, size.height), options.ink)

@@ -87,7 +87,7 @@ class FixingScreen(CanvasScreen):
 
     def _start(self, record: RunRecord) -> None:
         """Starts a run, and shows it unless the user does something else meanwhile."""
-        if self.is_current and self.question is None:
+        if self.in_front and self.question is None:
             self.services.start_run(record)
         else:
             run = self.services.begin(record).record.run
@@ -138,7 +138,7 @@ class FixingScreen(CanvasScreen):
         self, action: Import, rest: Sequence[Action], columns: Mapping[str, str], named: Mapping[str, str] | None = None
     ) -> None:
         """Asks for the columns one after the other, and imports with them."""
-        if not self.is_current or self.question is not None:
+        if not self.in_front or self.question is not None:
             return
         named = named or {}
         setting, *more = [name for name in USUAL_COLUMNS if name not in named]

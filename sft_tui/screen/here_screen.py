@@ -69,7 +69,7 @@ class HereScreen(CanvasScreen):
                     words = say("here.machine", self.services.options.lang, memory=memory, disk=disk)
                     self.app.call_from_thread(self._show, found, words)
             first, looked = False, time.monotonic()
-            while not worker.is_cancelled and (time.monotonic() - looked < LOOK_SECONDS or not self.is_current):
+            while not worker.is_cancelled and (time.monotonic() - looked < LOOK_SECONDS or not self.in_front):
                 time.sleep(NAP_SECONDS)
 
     def _show(self, found: Found, machine: str) -> None:
@@ -78,7 +78,7 @@ class HereScreen(CanvasScreen):
         cursor = next((place for place, one in enumerate(steps) if _same(one, under)), 0)
         before = self.state
         self.state = replace(before, found=found, steps=steps, machine=machine, cursor=cursor)
-        if not self.is_current:
+        if not self.in_front:
             return
         if before.queued and not found.reading:
             self.state = replace(self.state, queued=False)

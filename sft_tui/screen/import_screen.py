@@ -295,7 +295,7 @@ class ImportScreen(FormScreen):
             self.query_one("#rows").focus()
             self._fault("")
             self._show()
-        if not self.is_current:
+        if not self.in_front:
             self.services.notify_here(
                 say("import_screen.written", self.services.options.lang, path=found.train), "good"
             )

@@ -66,11 +66,6 @@ class LaunchScreen(FixingScreen, PresetKeys):
             self.look()
         self.draw()
 
-    @property
-    def in_front(self) -> bool:
-        """Whether no other screen is over this one; Textual's `is_current` may count a screen behind as well."""
-        return self.app.screen is self
-
     def view(self, width: int, height: int) -> list[Line]:
         """The current state of the screen."""
         options = self.services.options

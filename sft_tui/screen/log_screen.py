@@ -117,5 +117,5 @@ class LogScreen(CanvasScreen):
             self.selection = log_panel.back_to(view, last)
         if self.selection.hit is None:
             self._to_hit(0)
-        if self.is_current:
+        if self.in_front:
             self.draw()

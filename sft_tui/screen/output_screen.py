@@ -51,12 +51,12 @@ class OutputScreen(CanvasScreen):
             return
         more = max(0, len(lines) - len(self.state.lines)) if self.state.back and self.state.lines else 0
         self.state = replace(self.state, lines=lines, cut=cut, back=self.state.back + more)
-        if self.is_current:
+        if self.in_front:
             self.draw()
 
     def _fail(self, why: str) -> None:
         self.state = replace(self.state, fault=why)
-        if self.is_current:
+        if self.in_front:
             self.draw()
 
     def view(self, width: int, height: int) -> list[Line]:

@@ -84,7 +84,7 @@ class PaletteScreen(CanvasScreen):
             self.draw()
             return
         super().on_key(event)
-        if self.question is None and not self.unseen and self.is_current:
+        if self.question is None and not self.unseen and self.in_front:
             self.do_back()
 
     def show_typed(self) -> None:

@@ -273,7 +273,7 @@ class PickScreen(FormScreen):
         self._progress("")
         if words:
             self.services.notify_here(words, role)
-        elif self.is_current:
+        elif self.in_front:
             self._finish(path)
         else:
             self.services.notify_here(say("pick.obtained", self.services.options.lang, path=safe(path, 200)), "good")

@@ -50,7 +50,7 @@ class QueueScreen(CanvasScreen):
         worker, folder, lang = get_current_worker(), self.folder, self.services.options.lang
         tried = False
         while not worker.is_cancelled:
-            if self.is_current:
+            if self.in_front:
                 queue, wrong = folder.look()
                 if not tried and not wrong and queue_process.is_due(folder, queue):
                     tried = True
@@ -77,7 +77,7 @@ class QueueScreen(CanvasScreen):
             chosen = queue.entries[place].number if self.state.queue.entries else first.number
         state = replace(self.state, queue=queue, wrong=tuple(wrong), alive=alive, progress=progress, chosen=chosen)
         changed, self.state = state != self.state, state
-        if changed and self.is_current:
+        if changed and self.in_front:
             self.draw()
 
     def view(self, width: int, height: int) -> list[Line]:

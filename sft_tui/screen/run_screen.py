@@ -113,7 +113,7 @@ class RunScreen(RunActions, RunPages, LogScreen):
                 if self.question is self._of_living:
                     self.question = None  # the question whether to stop it
                 self._over(latest.run)
-        if self.is_current:
+        if self.in_front:
             self.draw()
 
     def _keep_place(self, before: FeedState, now: FeedState) -> None:
@@ -151,7 +151,7 @@ class RunScreen(RunActions, RunPages, LogScreen):
 
     def _continued(self, run: str) -> None:
         """Switches to the demo's second half, unless the user is doing something."""
-        if self.is_current and self.question is None and time.monotonic() - self.pressed > QUIET_SECONDS:
+        if self.in_front and self.question is None and time.monotonic() - self.pressed > QUIET_SECONDS:
             self.services.open_run(run)
         else:
             self.services.notify_here(say("screen.demo_next", self.services.options.lang, run=safe(run, 40)))

@@ -60,7 +60,7 @@ class RunsScreen(RunActions, ChartScreen):
         looked = -LOOK_SECONDS
         while not worker.is_cancelled:
             due = time.monotonic() - looked >= LOOK_SECONDS
-            if self.is_current and (due or self._wanted.is_set()):
+            if self.in_front and (due or self._wanted.is_set()):
                 self._wanted.clear()
                 if due:
                     looked = time.monotonic()
@@ -71,7 +71,7 @@ class RunsScreen(RunActions, ChartScreen):
                     self.app.call_from_thread(self._show_queue, QueueFolder(logs).look()[0])
                 wanted = [run for run in (*self.state.compared, self.state.here) if run is not None]
                 self.app.call_from_thread(self._show_curves, _curves_of(wanted, followers))
-            self._wanted.wait(WAKE_SECONDS if self.is_current else LOOK_SECONDS)
+            self._wanted.wait(WAKE_SECONDS if self.in_front else LOOK_SECONDS)
 
     def _show_runs(self, found: list[Run], noted: Mapping[str, Note], links: Mapping[str, list[lineage.Link]]) -> None:
         self._take(self.state.changed(runs=found, notes=noted, links=links))
@@ -84,7 +84,7 @@ class RunsScreen(RunActions, ChartScreen):
 
     def _take(self, state: RunsView) -> None:
         changed, self.state = state != self.state, state
-        if changed and self.is_current:
+        if changed and self.in_front:
             self.draw()
 
     def view(self, width: int, height: int) -> list[Line]:

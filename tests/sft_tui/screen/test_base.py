@@ -24,7 +24,7 @@ def test_a_screen_that_is_too_small_obeys_only_leaving_keys(played: Callable[...
         screen.post_message(Paste("y"))
         await pilot.pause()
         assert screen.state == before
-        assert screen.is_current
+        assert screen.in_front
         await pilot.resize_terminal(60, 20)
         assert "Resume mine-1? y/n" in "".join(text for line in screen.lines(60, 20) for text, _ in line)
         await pilot.resize_terminal(60, 19)

@@ -99,7 +99,7 @@ def test_a_comparison_continues_where_it_was_left(judged: Played) -> None:
         assert "2 of 3" in shown(screen)
         await pilot.press("1")
         await pilot.press("escape")
-        await until(pilot, lambda: not screen.is_current)
+        await until(pilot, lambda: not screen.in_front)
 
     async def second(_pilot: Pilot[int], screen: BlindScreen) -> None:
         assert screen.place == 2

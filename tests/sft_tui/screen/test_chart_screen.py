@@ -85,7 +85,7 @@ def test_the_cursor_reads_a_step_and_opens_its_rows(
         assert opened == [("mine-1", 30, 30)]
         await pilot.press("escape")
         assert not screen.selection.cursor
-        assert screen.is_current
+        assert screen.in_front
         assert "train 2.0000 eval 9.5000 lr" in shown(screen)
 
     play(steps)

@@ -100,9 +100,9 @@ def test_a_reply_is_stopped_first_and_the_screen_left_then(chatting: Played) -> 
         await pilot.press("escape")
         await until(pilot, lambda: not screen.busy)
         assert "stopped after" in shown(screen)
-        assert screen.is_current
+        assert screen.in_front
         await pilot.press("escape")
-        await until(pilot, lambda: not screen.is_current)
+        await until(pilot, lambda: not screen.in_front)
         await until(pilot, lambda: not any(psutil.pid_exists(pid) for pid in pids))
 
     chatting(steps)

@@ -48,7 +48,7 @@ def test_settings_are_saved_as_a_preset_and_it_is_chosen(form: bool, played: Cal
     assert Path("presets/mine.toml").read_text() == 'parent = "sft-small"\ntrain_file = "mine.parquet"\nepochs = 7\n'
 
 
-def test_a_preset_of_ones_own_is_listed_first_with_its_changes_and_replaced(played: Callable[..., None]) -> None:
+def test_an_own_preset_comes_first_with_its_changes_and_is_replaced(played: Callable[..., None]) -> None:
     async def steps(pilot: Pilot[int], launch: LaunchScreen) -> None:
         save("mine", "sft-small", {"epochs": 7}, Path("presets"), words="answers of a shop", replaces=False)
         launch.refresh_presets()
