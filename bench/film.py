@@ -18,6 +18,7 @@ LARGE, SMALL = (120, 40), (80, 24)
 CONVERSATIONS, MOST_EXCHANGES = 200, 3
 RUN, AGAIN = "chat-lora-1", "chat-lora-2"
 TOPICS = ("english",)
+SPEED = r"\d tok/s|\d 词元/秒"
 QUESTION = "What kind of computers do you work on?"
 
 
@@ -65,17 +66,21 @@ def share_done(shown: str) -> bool:
     return bool(shares) and shares[-1] >= 55
 
 
-def film(tmux: Tmux, lang: Lang, kept: Path) -> None:
+def replied(shown: str) -> bool:
+    """Whether no reply of a comparison is still awaited."""
+    return "│ … " not in shown
+
+
+def film(tmux: Tmux, lang: Lang) -> None:
     """Makes the film in a language."""
     write_conversations(tmux.folder / "data.jsonl")
     tmux.open("--lang", lang)
     shot = Film(tmux, lang)
     begin(shot)
     train(shot)
-    judge(shot)
+    compare(shot)
     talk(shot)
-    tmux.press("escape")
-    shot.count(kept / f"film-{lang}-keys.md")
+    shot.count(tmux.kept / f"film-{lang}-keys.md")
     tmux.kill()
 
 
@@ -84,47 +89,65 @@ def begin(shot: Film) -> None:
     tmux = shot.tmux
     shot.scene("here", "data.jsonl", "200")
     tmux.press("Enter")
-    shot.scene("import", "198")
+    shot.scene("import", "198", "data/chat_train.parquet")
     tmux.press("Enter")
-    tmux.wait("data/chat_test.parquet", shot.words("import.written"))
+    tmux.wait(shot.words("import_screen.is_written"))
     tmux.press("Enter")
     shot.scene("next", "data/chat_train.parquet", "SmolLM2")
     tmux.press("Enter")
     shot.scene("models", "SmolLM2-135M-Instruct", "134.5")
     tmux.press("Enter")
-    shot.scene("what-learns", "LoRA", "1.79")
+    shot.scene("what-learns", "LoRA r 16", "chat-lora", "GB")
     tmux.press("Enter")
-    shot.scene("ready", "chat-lora", shot.words("launch.ready"))
+    shot.scene("ready", "chat-lora", f"✓ {shot.words('screen.all_good')}")
     tmux.press("Enter")
 
 
 def train(shot: Film) -> None:
-    """The run, and its test."""
-    tmux, finished = shot.tmux, shot.words("status.finished")
+    """The run, the rows of a step, and the test."""
+    tmux, finished = shot.tmux, f"✓ {shot.words('status.finished')}"
     shot.scene("run", RUN, until=share_done)
-    shot.scene("finished", f"{RUN} · ✓ {finished}")
-    tmux.press("x", "Left", "Left")
-    shot.scene("cursor", RUN)
+    shot.scene("finished", f"{RUN} · {finished}")
+    tmux.press("3", "x", "S-Left", "S-Left")
+    shot.scene("cursor", RUN, "lr")
     tmux.press("Enter")
-    shot.scene("rows", "%")
+    shot.scene("rows", "%", until=lambda text: shot.words("rows.weighing") not in text)
     tmux.press("Escape", "Escape", "T")
-    tmux.wait("y/n")
-    tmux.press("y")
-    shot.scene("tested", f"test-{RUN}", finished)
+    tmux.wait("-test-")
+    shot.scene("tested", finished, "-test-")
 
 
-def judge(shot: Film) -> None:
+def compare(shot: Film) -> None:
     """Another run like it with one setting changed, and both compared."""
-    tmux = shot.tmux
+    tmux, finished = shot.tmux, f"✓ {shot.words('status.finished')}"
+    tmux.press("Escape")
+    tmux.wait(f"{RUN} · {finished}")
+    tmux.press("c")
+    tmux.wait(shot.words("screen.ready"), f"✓ {shot.words('screen.all_good')}")
+    tmux.press("e", "/")
+    tmux.type_words("epochs")
+    tmux.press("Enter", "C-u")
+    tmux.type_words("1")
+    shot.scene("setting", "epochs")
+    tmux.press("Enter", "Escape", "Escape")
+    tmux.wait(shot.words("screen.ready"), f"✓ {shot.words('screen.all_good')}")
+    tmux.press("Enter")
+    tmux.wait(f"{AGAIN} · {finished}")
     tmux.press("l")
+    tmux.wait(AGAIN, RUN)
+    tmux.press("Space", "Down", "Down", "Space")
+    shot.scene("compared", AGAIN, "epochs")
+    tmux.press("Tab", "Tab")
+    shot.scene("replies", AGAIN)
 
 
 def talk(shot: Film) -> None:
     """A conversation with the model before and after, side by side, and a blind comparison."""
     tmux = shot.tmux
     tmux.press("i")
-    tmux.wait("SmolLM2")
+    tmux.wait("SmolLM2", RUN, until=lambda text: shot.words("chat.loading") not in text)
     tmux.say(QUESTION)
-    shot.scene("chat", "tok/s")
+    shot.scene("chat", until=lambda text: len(re.findall(SPEED, text)) == 2)
     tmux.press("C-b")
-    shot.scene("blind", "A │ B")
+    shot.scene("blind", "┌ A ", "┌ B ", until=replied)
+    tmux.press("1")

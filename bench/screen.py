@@ -16,6 +16,7 @@ import struct
 import sys
 import tempfile
 import termios
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ LIMITS = {
     "slow link, bytes/s": 4_000, "idle, bytes/s": 0.0, "longest stall, ms": 50.0, "memory, MB": 80.0,
     "memory growth, MB": 2.0,
 }  # fmt: skip
-LONGEST_KEY = 50.0  # milliseconds until the chart of a long run answers a key
+LONGEST_KEY = 50.0  # milliseconds until a typed character is shown, or the chart of a long run answers a key
 KEY_SIZES = ((120, 40), (200, 60))
 # Keys of the chart, pressed one after another.
 CHART_KEYS = {
@@ -251,6 +252,54 @@ def chart_keys(folder: Path, steps: int, size: tuple[int, int]) -> Iterator[tupl
             yield f"key {name} {size[0]}x{size[1]}, ms", 1000 * statistics.median(waits)
 
 
+TYPED = b"learning rate of the run"
+# Where words are typed while a run is shown: the keys that lead there.
+PLACES = {"search of the log": (b"/",), "note": (b"e",), "search of the settings": (b"S", b"/")}
+
+
+@contextmanager
+def writing(run_dir: RunDir, total: int) -> Iterator[None]:
+    """A run that writes steps while the block is carried out."""
+    log, over = EventWriter(run_dir.events, "rank0", 1), threading.Event()
+    for event in (*opening(total), *(step(number, total) for number in range(1, 401)), host(0)):
+        log.write(event)
+
+    def write() -> None:
+        for number in itertools.count(401):
+            if over.wait(STEP_SECONDS):
+                return
+            log.write(step(number, total))
+            if number % 6 == 0:
+                log.write(host(number))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        log.close()
+
+
+def typing(folder: Path, run_dir: RunDir) -> Iterator[tuple[str, float]]:
+    """Waits for the response to typed characters while a run writes three steps a second, in milliseconds."""
+    for place, keys in PLACES.items():
+        with writing(run_dir, 20_000), app(folder, "attach", "bench-1") as terminal:
+            terminal.read(WARM_SECONDS)
+            for key in keys:
+                terminal.press(key)
+                terminal.read(2.0)
+            waits = []
+            for number in range(len(TYPED)):
+                before = terminal.written
+                terminal.press(TYPED[number : number + 1])
+                waits.append(terminal.read(5.0, lambda _seen, before=before: terminal.written > before))  # type: ignore[misc]
+                terminal.read(0.1)
+            yield f"typing, {place}, ms", 1000 * statistics.median(waits)
+            yield f"worst typing, {place}, ms", 1000 * max(waits)
+
+
 def measure(steps: int, seconds: float) -> Iterator[tuple[str, float]]:
     """All figures, with their names."""
     with tempfile.TemporaryDirectory() as name:
@@ -262,6 +311,7 @@ def measure(steps: int, seconds: float) -> Iterator[tuple[str, float]]:
         try:
             found = running(folder, run_dir, seconds)
             slow = running(folder, run_dir, seconds, "--slow-link")
+            yield from typing(folder, run_dir)
         finally:
             lock.release()
         yield "running, bytes/s", found["bytes"]
@@ -288,11 +338,11 @@ def main() -> int:
     print(machine())
     passed = True
     for name, value in measure(given.steps, given.seconds):
-        limit = LONGEST_KEY if name.startswith("key ") else LIMITS.get(name)
+        limit = LONGEST_KEY if name.startswith(("key ", "typing", "worst")) else LIMITS.get(name)
         good = limit is None or value <= limit
         passed &= good
         bound = "" if limit is None else f"<= {limit:g}"
-        print(f"{name:<24} {value:>12,.2f}  {bound}  {'' if good else 'MISSED'}".rstrip(), flush=True)
+        print(f"{name:<42} {value:>12,.2f}  {bound}  {'' if good else 'MISSED'}".rstrip(), flush=True)
     return 0 if passed else 1
 
 

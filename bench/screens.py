@@ -1,9 +1,9 @@
 """The screens in the docs: `python -m bench.screens FOLDER` walks through the product in tmux, saving what it shows.
 
-From an empty folder: open, choose the demo that needs no model, watch it train, leave, kill the tmux server, reopen,
-stop, resume, watch it to its end, compare both runs. Then 500 conversations of several turns and a chat model: import,
-look at a row, check, rehearse, train by LoRA, kill -9, resume, talk to the model. Each screen is saved as plain text;
-those that the READMEs show also as pictures.
+The film (`film.py`) goes from a file of conversations to a chat with the model trained on it, in both languages. The
+other stories kill things: a demo from random weights is left, its tmux server killed, attached, stopped, resumed, and
+compared; a chat model is trained by commands from 500 conversations, killed by kill -9, resumed, and talked to.
+Each screen is saved as plain text, some as pictures too.
 """
 
 import itertools
@@ -18,11 +18,11 @@ from pathlib import Path
 
 import psutil
 
+from bench.film import LARGE, SMALL, film
 from bench.tmux import Tmux
 from engine.data import demo_corpus
 from sft_tui import demo_model
 
-SHOWN = ("2-run", "zh-80x24-run", "chat-5-run")  # by README.md and README.zh.md
 CONVERSATIONS, MOST_EXCHANGES = 500, 4
 SYSTEM = "You answer briefly."
 # Short replies to few rows, so that the walk is about the training.
@@ -38,11 +38,13 @@ def half_done(shown: str) -> bool:
 def walk(tmux: Tmux) -> None:
     """Walks through the whole demo."""
     tmux.open()
-    tmux.keep("1-launch", "Ready? demo", "✓ ready")
+    tmux.keep("1-here", "Start the demo")
+    tmux.press("n")
+    tmux.wait("Ready? demo", "✓ ready")
     tmux.press("Down", "Down")
     tmux.wait("Ready? demo-t5", "✓ ready")
     tmux.press("Enter")
-    tmux.keep("2-run", "demo-t5-pretrain-1 · running", "Samples · BLEU", until=half_done)
+    tmux.keep("2-run", "demo-t5-pretrain-1 · running", "Samples · ", until=half_done, picture=True)
     tmux.press("q")
     tmux.kill()
     tmux.open("attach")
@@ -68,11 +70,13 @@ def walk(tmux: Tmux) -> None:
 def small(tmux: Tmux) -> None:
     """The same runs in Chinese on a small terminal."""
     tmux.open("--lang", "zh")
+    tmux.wait("demo-t5-1")
+    tmux.press("n")
     tmux.keep("zh-80x24-launch", "✗ 4")
     tmux.press("l")
     tmux.wait("demo-t5-1")
     tmux.press("Enter")
-    tmux.keep("zh-80x24-run", "demo-t5-1 · ✓ 已完成")
+    tmux.keep("zh-80x24-run", "demo-t5-1 · ✓ 已完成", picture=True)
     tmux.kill()
 
 
@@ -105,7 +109,7 @@ def chat(tmux: Tmux) -> None:
     tmux.type(f"sft-tui rehearse chat-lora {SHORT}")
     tmux.keep("chat-4-rehearsal", "micro-batches", "Start it", until=prompted)
     tmux.type(f"sft-tui run chat-lora {SHORT}")
-    tmux.keep("chat-5-run", "chat-lora-1 · running", until=half_done)
+    tmux.keep("chat-5-run", "chat-lora-1 · running", until=half_done, picture=True)
     kill_all_of(tmux.folder)
     tmux.keep("chat-6-killed", "chat-lora-1 · ✗")
     tmux.press("r")
@@ -144,18 +148,24 @@ def kill_all_of(folder: Path) -> None:
 
 
 STORIES: dict[str, tuple[tuple[int, int], Callable[[Tmux], None]]] = {
-    "demo": ((120, 40), walk),
-    "small": ((80, 24), small),
-    "chat": ((120, 40), chat),
+    "film-en": (LARGE, lambda tmux: film(tmux, "en")),
+    "film-zh": (LARGE, lambda tmux: film(tmux, "zh")),
+    "demo": (LARGE, walk),
+    "small": (SMALL, small),
+    "chat": (LARGE, chat),
 }
+OF_ONE_FOLDER = ("demo", "small")  # the second shows what the first has left
 
 
 def main(kept: Path, *names: str) -> int:
-    """Walks through the stories of these names, or all: in English on a large terminal, in Chinese on a small one."""
+    """Walks through the stories of these names, or all."""
     kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
-        for size, story in (STORIES[one] for one in names or STORIES):
-            tmux = Tmux(Path(name), kept.absolute(), size)
+        for one in names or STORIES:
+            size, story = STORIES[one]
+            folder = Path(name) / (OF_ONE_FOLDER[0] if one in OF_ONE_FOLDER else one)
+            folder.mkdir(exist_ok=True)
+            tmux = Tmux(folder, kept.absolute(), size)
             try:
                 story(tmux)
             finally:

@@ -21,7 +21,7 @@ class Tmux:
     """A tmux server of our own with one pane."""
 
     def __init__(self, folder: Path, kept: Path, size: tuple[int, int]) -> None:
-        self._socket, self.folder, self._kept, self._size = f"sft-tui-screens-{os.getpid()}", folder, kept, size
+        self._socket, self.folder, self.kept, self._size = f"sft-tui-screens-{os.getpid()}", folder, kept, size
         self.pressed = 0  # keys since the pane was opened, apart from what is typed
 
     def open(self, *arguments: str) -> None:
@@ -61,6 +61,12 @@ class Tmux:
         self._run("send-keys", "Enter")
         time.sleep(POLL_SECONDS)
 
+    def type_words(self, words: str) -> None:
+        """Types words; each character counts as a key."""
+        self.pressed += len(words)
+        self._run("send-keys", "-l", words)
+        time.sleep(POLL_SECONDS)
+
     def say(self, words: str) -> None:
         """Types words, and enter."""
         self._run("send-keys", "-l", words)
@@ -88,9 +94,9 @@ class Tmux:
         """Saves the screen once it has the words."""
         shown = self.wait(*words, until=until)
         text = "\n".join(line.rstrip() for line in Text.from_ansi(shown).plain.splitlines())
-        (self._kept / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
+        (self.kept / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
         if picture:
-            (self._kept / f"{name}.svg").write_text(svg(shown), encoding="utf-8")
+            (self.kept / f"{name}.svg").write_text(svg(shown), encoding="utf-8")
         print(f"{name}: saved", flush=True)
 
     def _run(self, *words: str) -> str:
