@@ -163,8 +163,8 @@ def main(kept: Path, *names: str) -> int:
     with tempfile.TemporaryDirectory() as name:
         for one in names or STORIES:
             size, story = STORIES[one]
-            folder = Path(name) / (OF_ONE_FOLDER[0] if one in OF_ONE_FOLDER else one)
-            folder.mkdir(exist_ok=True)
+            folder = Path(name) / (OF_ONE_FOLDER[0] if one in OF_ONE_FOLDER else one) / "train"
+            folder.mkdir(parents=True, exist_ok=True)
             tmux = Tmux(folder, kept.absolute(), size)
             try:
                 story(tmux)
