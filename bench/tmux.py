@@ -34,10 +34,11 @@ class Tmux:
 
     def _start(self, command: str) -> None:
         columns, rows = map(str, self._size)
-        # The folder is in the home of its user, and models are kept where they were for the user of this machine.
-        cache = os.environ.get("XDG_CACHE_HOME", "") or Path.home() / ".cache"
-        home = f"export HOME={self.folder.parent} XDG_CACHE_HOME={cache}"
-        command = f"{home} LC_ALL=C.UTF-8 COLORTERM=truecolor; {command}"
+        # The folder is in the home of its user, whose cache has the models that this machine's user has.
+        home, cache = self.folder.parent, Path(os.environ.get("XDG_CACHE_HOME", "") or Path.home() / ".cache")
+        if not (home / ".cache").exists():
+            (home / ".cache").symlink_to(cache)
+        command = f"export HOME={home} XDG_CACHE_HOME= LC_ALL=C.UTF-8 COLORTERM=truecolor; {command}"
         deadline = time.monotonic() + LIMIT
         while not self._run("list-sessions"):  # a server that was just killed takes a moment to exit
             if time.monotonic() > deadline:
