@@ -3,6 +3,7 @@
 Rich has `export_svg` too, but it gives a wide character the width of a narrow one and loads a font from the network.
 """
 
+import re
 from collections.abc import Iterator
 from html import escape
 from itertools import groupby
@@ -14,6 +15,7 @@ from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
+WORDS = re.compile(r"\S+(?: \S+)*")  # several spaces are one to a browser, so what stands between them is placed
 CELL = (8.4, 17.0)  # width and height in pixels
 FONT_PIXELS, BASELINE, MARGIN = 14, 13, 12
 FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', 'Noto Sans Mono CJK SC', monospace"
@@ -33,7 +35,7 @@ def svg(screen: str) -> str:
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" {size}>',
         f'<rect width="100%" height="100%" rx="8" fill="{THEME.background_color.hex}"/>',
-        f'<g font-family="{FONTS}" font-size="{FONT_PIXELS}" xml:space="preserve">',
+        f'<g font-family="{FONTS}" font-size="{FONT_PIXELS}">',
         *(part for number, line in enumerate(lines) for part in _drawn(line, MARGIN + number * CELL[1])),
         "</g>",
         "</svg>",
@@ -65,10 +67,11 @@ def _drawn(line: list[Run], top: float) -> Iterator[str]:
             ink, paper = paper, ink
         if paper != THEME.background_color.hex:
             yield f'<rect x="{left:g}" y="{top:g}" width="{width:g}" height="{CELL[1]:g}" fill="{paper}"/>'
-        if text.strip():
-            look = f'fill="{ink}"' + ' font-weight="bold"' * bool(style.bold)
-            place = f'x="{left:g}" y="{top + BASELINE:g}" textLength="{width:g}"'
-            yield f"<text {place} {look}>{escape(text, quote=False)}</text>"
+        look = f'fill="{ink}"' + ' font-weight="bold"' * bool(style.bold)
+        for words in WORDS.finditer(text):
+            x, length = (cell_len(part) * CELL[0] for part in (text[: words.start()], words[0]))
+            place = f'x="{left + x:g}" y="{top + BASELINE:g}" textLength="{length:g}"'
+            yield f"<text {place} {look}>{escape(words[0], quote=False)}</text>"
         left += width
 
 
