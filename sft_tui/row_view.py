@@ -13,16 +13,22 @@ from engine.contract.requests import RowRequest
 from engine.contract.texts import Lang, say
 from sft_tui import chat_row_view
 from sft_tui.chat_row_view import Line
-from sft_tui.preflight import ask_engine
+from sft_tui.preflight.ask_engine import Inspector, InspectorDied
 from sft_tui.text import safe
 
 
 def inspect(config: RunConfig, row: int) -> RowFacts:
-    """Tokens of the prompt and response of a row of the training file; raises InputError."""
+    """A row of the training file as the model sees it; raises InputError."""
+    with Inspector() as inspector:
+        return ask(inspector, config, "train_file", row)
+
+
+def ask(inspector: Inspector, config: RunConfig, setting: str, row: int) -> RowFacts:
+    """A row of the file of a setting, by a process that answers one question after another; raises InputError."""
     try:
-        return ask_engine.ask(RowRequest(settings_json(config), "train_file", row), RowFacts)
-    except ask_engine.InspectorDied as died:
-        raise died.error(config, config.train_file) from None
+        return inspector.ask(RowRequest(settings_json(config), setting, row), RowFacts)
+    except InspectorDied as died:
+        raise died.error(config, str(getattr(config, setting))) from None
 
 
 def to_json(found: RowFacts) -> dict[str, Any]:

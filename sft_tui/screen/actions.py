@@ -9,10 +9,10 @@ ALWAYS = ("escape", "ctrl+c", "ctrl+q", "ctrl+t", "ctrl+p", "ctrl+z")  # never a
 EVERYWHERE, LAUNCH, RUN, RUNS, CHART, FORM = "everywhere", "launch", "run", "runs", "chart", "form"
 QUEUE, ROWS, SETTINGS = "queue", "rows", "settings"
 CHAT, BLIND, OF_RUN, OUTPUT, RESUME = "chat", "blind", "of_run", "output", "resume"
-HERE, PICK, IMPORT, MODEL = "here", "pick", "import", "model"
+HERE, PICK, IMPORT, MODEL, DATA = "here", "pick", "import", "model", "data"
 SCOPES = (
-    HERE, PICK, IMPORT, MODEL, LAUNCH, SETTINGS, RUN, RUNS, OF_RUN, QUEUE, CHART, ROWS, CHAT, BLIND, OUTPUT, RESUME,
-    FORM, EVERYWHERE,
+    HERE, PICK, IMPORT, MODEL, LAUNCH, DATA, SETTINGS, RUN, RUNS, OF_RUN, QUEUE, CHART, ROWS, CHAT, BLIND, OUTPUT,
+    RESUME, FORM, EVERYWHERE,
 )  # fmt: skip
 # The scopes that a screen has apart from its own and that of every screen.
 PARTS: dict[str, tuple[str, ...]] = {
@@ -60,9 +60,12 @@ ACTIONS: tuple[Action, ...] = (
     Action("start", LAUNCH, ("enter",)),
     Action("resume", LAUNCH, ("r",)),
     Action("fix", LAUNCH, ("f",)),
+    Action("force", LAUNCH, ("F",)),
     Action("edit", LAUNCH, ("e",)),
+    Action("data", LAUNCH, ("d",)),
     Action("reset", LAUNCH, ("backspace",), footer=False),
     Action("rehearse", LAUNCH, ("h",)),
+    Action("rehearse_within", LAUNCH, ("H",), footer=False),
     Action("check", LAUNCH, ("c",), footer=False),
     Action("last", LAUNCH, ("u",)),
     Action("save", LAUNCH, ("w",)),
@@ -71,6 +74,15 @@ ACTIONS: tuple[Action, ...] = (
     Action("enqueue", LAUNCH, ("Q",)),
     Action("chat", LAUNCH, ("i",)),
     Action("runs", LAUNCH, ("l",)),
+    Action("previous", DATA, ("left",)),
+    Action("next", DATA, ("right",)),
+    Action("go", DATA, ("g", "slash")),
+    Action("file", DATA, ("tab",)),
+    Action("copy", DATA, ("y",)),
+    Action("page_up", DATA, ("pageup",), footer=False),
+    Action("page_down", DATA, ("pagedown",), footer=False),
+    Action("oldest", DATA, ("home",), footer=False),
+    Action("newest", DATA, ("end",), footer=False),
     Action("edit", SETTINGS, ("enter",)),
     Action("type", SETTINGS, ("e",), footer=False),
     Action("mark", SETTINGS, ("space",)),

@@ -12,7 +12,7 @@ from textual import work
 from textual.app import App
 
 from engine.contract import presets
-from engine.contract.config import override
+from engine.contract.config import RunConfig, override
 from engine.contract.messages import InputError
 from engine.contract.record import RunRecord
 from engine.contract.texts import LANGS, say
@@ -207,6 +207,12 @@ class SftTuiApp(App[int], inherit_bindings=False):
         from sft_tui.screen.model_screen import ModelScreen
 
         self._go_to(ModelScreen, lambda: ModelScreen(path, files), path)
+
+    def open_data(self, config: RunConfig) -> None:
+        """Shows the rows of a run's data files as the model sees them."""
+        from sft_tui.screen.data_screen import DataScreen
+
+        self.push_screen(DataScreen(config))
 
     def open_rows(self, run: str, step: int, last: int = 0) -> None:
         """Shows the rows of a step of a run, or of the steps up to `last`, with their losses."""

@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.events import Key, Paste, Resize
 from textual.screen import Screen
 
+from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
 from engine.contract.record import RunRecord
 from engine.contract.texts import Lang, say
@@ -86,6 +87,9 @@ class AppServices(Protocol):
 
     def open_model(self, path: str, files: Mapping[str, str]) -> None:
         """Shows what a model is and what would learn, for a run on files by setting."""
+
+    def open_data(self, config: RunConfig) -> None:
+        """Shows the rows of a run's data files as the model sees them."""
 
     def open_rows(self, run: str, step: int, last: int = 0) -> None:
         """Shows the rows of a step of a run, or of the steps up to `last`, with their losses."""

@@ -16,16 +16,18 @@ from engine.contract.presets import preset, presets
 from engine.contract.texts import say
 from sft_tui import chat_names, demo, remembered, runs, starting
 from sft_tui.preflight.check import Report, check
-from sft_tui.preflight.fix import Action
+from sft_tui.preflight.fix import Action, Command
 from sft_tui.preflight.missing import ROWS
 from sft_tui.preflight.report import subject
 from sft_tui.preflight.request import CheckRequest
 from sft_tui.screen import actions, launch_view
+from sft_tui.screen.bottom import Question
+from sft_tui.screen.data_view import data_files
 from sft_tui.screen.fixing_screen import FixingScreen
 from sft_tui.screen.ink import Line
 from sft_tui.screen.launch_view import PANELS, LaunchView, Resumable
 from sft_tui.screen.preset_keys import Draft, PresetKeys
-from sft_tui.text import safe
+from sft_tui.text import parse_size, safe
 
 SETTLED_SECONDS = 0.3  # without a key, before the check begins
 REFRESH_SECONDS = 3.0  # between two checks for what runs have left
@@ -84,8 +86,10 @@ class LaunchScreen(FixingScreen, PresetKeys):
             return say("screen.no_command" if state.report is not None else "screen.still_checking", lang)
         if name == "reset" and (state.panel != "settings" or state.summary[state.cursor] not in state.values):
             return say("screen.nothing_to_reset", lang)
-        if name == "rehearse":
+        if name in ("rehearse", "rehearse_within"):
             return self._no_rehearsal()
+        if name in ("force", "data"):
+            return self._nothing_to_force() if name == "force" else self._no_data()
         if name == "enqueue":
             return self._errors()
         if name == "chat":
@@ -107,6 +111,15 @@ class LaunchScreen(FixingScreen, PresetKeys):
         return (
             say("screen.errors", self.services.options.lang, errors=report.count("error")) if report and failed else ""
         )
+
+    def _nothing_to_force(self) -> str:
+        lang, report = self.services.options.lang, self.state.report
+        if report is None or self.state.doing:
+            return say("screen.still_checking", lang)
+        return "" if report.exit_code else say("screen.nothing_to_force", lang)
+
+    def _no_data(self) -> str:
+        return "" if data_files(self.state.config) else say("data_screen.no_file", self.services.options.lang)
 
     def _no_rehearsal(self) -> str:
         lang, report = self.services.options.lang, self.state.report
@@ -280,6 +293,10 @@ class LaunchScreen(FixingScreen, PresetKeys):
         self.state = replace(self.state, queued=False)
         self.services.open_settings(here)
 
+    def do_data(self) -> None:
+        """Opens the rows of the data files as the model sees them."""
+        self.services.open_data(self.state.config)
+
     def do_reset(self) -> None:
         """Restores the preset's value."""
         name = self.state.summary[self.state.cursor]
@@ -302,6 +319,14 @@ class LaunchScreen(FixingScreen, PresetKeys):
         else:
             self._launch()
 
+    def do_force(self) -> None:
+        """Starts the run in spite of errors, after a question; refuses at once if the run would be refused even so."""
+        errors = [one for one in self.state.findings if one.level == "error"]
+        starting.plan_run(self.state.preset, self._values(), based_on=self.state.based_on)
+        lang = self.services.options.lang
+        ask = say("screen.ask_force", lang, errors=len(errors), first=safe(errors[0].what(lang), 400))
+        self.ask(Question(ask, lambda key: self._launch() if key == "y" else None))
+
     def _launch(self) -> None:
         state = self.state
         self.services.start_run(starting.plan_run(state.preset, self._values(), based_on=state.based_on))
@@ -319,6 +344,16 @@ class LaunchScreen(FixingScreen, PresetKeys):
     def do_rehearse(self) -> None:
         """Rehearses the run with the command, which cleans up however it ends."""
         self.run_behind(self._request(self.state).rehearse, ())
+
+    def do_rehearse_within(self) -> None:
+        """Asks for a limit of memory, and rehearses the run within it."""
+        asked = say("screen.ask_memory_limit", self.services.options.lang)
+        self.ask(Question(asked, self._rehearse_within, typed=""))
+
+    def _rehearse_within(self, limit: str) -> None:
+        parse_size(limit)  # refused here, where it can be corrected
+        plain = self._request(self.state).rehearse
+        self.run_behind(Command((*plain.arguments, "--memory-limit", limit.strip())), ())
 
     def do_fix(self) -> None:
         """Fixes the problem under the cursor, or the first that can be fixed, after a question or a choice."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from engine.contract.config import RunConfig
 from engine.contract.durable import write_json
 from engine.contract.facts import DataFacts
 from engine.contract.outputdir import OutputDir
@@ -16,6 +17,7 @@ from sft_tui import demo
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.fix import Resume
 from sft_tui.screen import launch_screen
+from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.launch_screen import LaunchScreen
 from sft_tui.screen.settings_screen import SettingsScreen
 from tests.sft_tui.screen.conftest import SOUND, FakeCommand, report, shown, until
@@ -72,7 +74,7 @@ def test_the_launch_footer_has_the_keys_that_act(played: Callable[..., None]) ->
 
 def test_a_blocked_start_is_not_offered(played: Callable[..., None]) -> None:
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
-        assert "start" not in shown(screen).splitlines()[-1]
+        assert "enter start" not in shown(screen).splitlines()[-1]
         assert "f fix" in shown(screen).splitlines()[-1]
         await pilot.press("enter")
         assert "1 error in the way" in screen.notice[0]
@@ -140,5 +142,67 @@ def test_the_demo_does_not_interrupt_typing(
         await pilot.press("escape", "tab", "enter")
         assert started == ["demo-1"]  # which runs: it is opened at once
         assert len(commands) == 1
+
+    played(SOUND, steps)
+
+
+def test_a_start_in_spite_of_errors_asks_first(played: Callable[..., None], started: list[Any]) -> None:
+    async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
+        assert "F start anyway" in shown(screen).splitlines()[-1]
+        await pilot.press("F")
+        said = " ".join(shown(screen).split())
+        assert "Start in spite of 1 error? The first: " in said
+        await pilot.press("n")
+        assert not started
+        await pilot.press("F", "y")
+        await until(pilot, lambda: started)
+
+    played(report(Resume("mine-1")), steps)
+    assert started == [("sft-small", {}, {"based_on": ""})]
+
+
+def test_what_is_refused_in_any_case_is_not_asked(played: Callable[..., None]) -> None:
+    async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
+        await pilot.press("F")
+        assert screen.question is None
+        assert "does not exist" in screen.notice[0]
+
+    played(report(), steps)
+
+
+def test_without_errors_there_is_nothing_to_force(played: Callable[..., None], started: list[Any]) -> None:
+    async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
+        assert "F start anyway" not in shown(screen)
+        await pilot.press("F")
+        assert "The check has found no error" in screen.notice[0]
+
+    played(SOUND, steps)
+    assert not started
+
+
+def test_a_rehearsal_within_a_limit(played: Callable[..., None], commands: list[FakeCommand]) -> None:
+    async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
+        await pilot.press("H", *"8XB", "enter")
+        assert '"8XB" is not a valid size' in shown(screen)
+        assert not commands
+        await pilot.press("backspace", "backspace", *"GB", "enter")
+        assert commands[0].arguments == ("rehearse", "sft-small", "--memory-limit", "8GB")
+        assert "rehearse sft-small --memory-limit 8GB" in shown(screen)
+
+    played(Report([*SOUND.findings], DataFacts(steps=step_facts(per_epoch=5, total=10))), steps)
+
+
+def test_the_data_of_the_settings_is_shown(played: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[RunConfig] = []
+    monkeypatch.setattr(SftTuiApp, "open_data", lambda _app, config: opened.append(config))
+
+    async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
+        screen.take_values({"train_file": "shop.parquet"})
+        await pilot.press("d")
+        assert [config.train_file for config in opened] == ["shop.parquet"]
+        screen.take_values({"train_file": "", "validation_file": "", "test_file": ""})
+        await pilot.press("d")
+        assert "No data file is set" in screen.notice[0]
+        assert len(opened) == 1
 
     played(SOUND, steps)
