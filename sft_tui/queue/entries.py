@@ -32,7 +32,7 @@ class Entry:
     """A run in the queue: what it is asked to do, and what has become of it."""
 
     number: Positive  # by which people name it; never given twice
-    preset: Name
+    preset: PathText  # its name or file
     values: Settings = field(default_factory=dict)  # settings over those of the preset
     based_on: Name = ""  # the run that they are from
     state: State = "waiting"

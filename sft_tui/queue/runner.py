@@ -4,6 +4,7 @@ It checks and starts one run after another and ends when nothing is left to do. 
 it is about to do is written before it does it, and the next process of the queue finds out what became of it.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.contract.config import override
-from engine.contract.locks import FolderLock
+from engine.contract.files import reason
+from engine.contract.locks import FolderLock, holder_of
 from engine.contract.messages import BusyError, InputError, Message
 from engine.contract.owner import new_id
 from engine.contract.presets import preset
@@ -44,8 +46,8 @@ class Runner:
     def run(self) -> None:
         """Works until nothing is left to do."""
         while (entry := self._next()) is not None:
-            if os.path.isdir(entry.project):
-                os.chdir(entry.project)
+            with contextlib.suppress(OSError):
+                os.chdir(entry.project or ".")
             match entry.state:
                 case "starting":
                     self._settle(entry)
@@ -57,6 +59,8 @@ class Runner:
     def _next(self) -> Entry | None:
         """The entry whose turn it is. If there is none, the lock is released before anybody can add another."""
         with self.folder.changing() as change:
+            if not self._is_ours():
+                return None
             for one in change.queue.entries:
                 if one.state == "done" and one.ended in BY_A_PERSON and self._is_alive(one.run):  # it was resumed
                     change.queue = entries.changed(change.queue, one.number, state="running", ended="")
@@ -65,6 +69,10 @@ class Runner:
                 self._lock.abandon()
             return entry
 
+    def _is_ours(self) -> bool:
+        """Whether no other process works on the queue; if the lock's file was removed, the lock is taken again."""
+        return self._lock.hold() and holder_of(self.folder.path).pid in (0, os.getpid())  # unsigned on a full disk
+
     def _set(self, number: int, **values: Any) -> None:
         self.folder.change(entries.changed, number, **values)
 
@@ -72,17 +80,27 @@ class Runner:
         """Checks an entry and starts its run; one that cannot run is refused with the reason."""
         try:
             record = self._checked(entry)
-            if self._is_still_wanted(entry, record.id):
-                self._start(entry, record)
+            if not self._is_still_wanted(entry, record.id):
+                return
+            started = starting.start(self._logs(), record)
         except InputError as error:
             self._set(entry.number, state="refused", message=error.message, run_id="")
+            return
         except Exception as error:  # a fault of this program in one entry must not keep the others from running
             traceback.print_exc()
             message = Message.of("queue_failed", why=type(error).__name__, path=str(self.folder.output))
             self._set(entry.number, state="refused", message=message, run_id="")
+            return
+        self._children.append(started.supervisor)
+        self._set(entry.number, state="running", run=started.record.run)  # if this fails, a successor finds the run
 
     def _checked(self, entry: Entry) -> RunRecord:
-        """The record of its run; raises InputError if the check finds an error."""
+        """The record of its run; raises InputError if its folder cannot be entered or the check finds an error."""
+        if entry.project:
+            try:
+                os.chdir(entry.project)
+            except OSError as error:
+                raise InputError("queue_no_folder", path=entry.project, why=reason(error)) from None
         values = dict(entry.values)
         config, _ = override(preset(entry.preset).config, values)
         request = CheckRequest.of(entry.preset, values, config, self._logs())
@@ -110,11 +128,6 @@ class Runner:
             )
         return True
 
-    def _start(self, entry: Entry, record: RunRecord) -> None:
-        started = starting.start(self._logs(), record)
-        self._children.append(started.supervisor)
-        self._set(entry.number, state="running", run=started.record.run)
-
     def _settle(self, entry: Entry) -> None:
         """Finds out what became of an entry that the last process of the queue was starting when it was killed."""
         found = self._run_with(entry.run_id)
@@ -132,6 +145,7 @@ class Runner:
     def _follow(self, entry: Entry) -> None:
         """Waits for the end of a run; if somebody stopped it, the queue is paused."""
         while self._is_alive(entry.run):
+            self._lock.hold()  # in case its file was removed
             time.sleep(TICK_SECONDS)
         try:
             end = runs.read_run(self._dir(entry.run)).state.ended

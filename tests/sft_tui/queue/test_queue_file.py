@@ -34,6 +34,13 @@ def test_what_is_added_is_read(folder: QueueFolder) -> None:
     assert entry.project == str(Path.cwd())
 
 
+def test_a_preset_may_be_a_file_in_a_deep_folder(folder: QueueFolder) -> None:
+    path = "/".join(["deep" * 10] * 10) + "/own.toml"
+    folder.add(path, {})
+    folder.add("sft-small", {})
+    assert [entry.preset for entry in folder.read().entries] == [path, "sft-small"]
+
+
 def test_changes_from_many_threads_are_all_kept(folder: QueueFolder) -> None:
     threads = [threading.Thread(target=folder.add, args=("sft-small", {})) for _ in range(12)]
     for thread in threads:

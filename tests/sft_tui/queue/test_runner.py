@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from engine.contract import durable, events
-from engine.contract.locks import FolderLock, holder_of
+from engine.contract.locks import LOCK_NAME, FolderLock, holder_of
 from engine.contract.messages import InputError, Message
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
@@ -219,6 +219,72 @@ def test_a_stopped_run_that_was_resumed_is_waited_for(
     assert ["running", "waiting"] in seen
     assert folder.read().paused  # it was stopped once more
     assert machine.started == ["a"]
+
+
+def test_an_entry_whose_folder_is_gone_is_refused_and_runs_nowhere_else(
+    machine: Machine, folder: QueueFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    folder.add("sft-small", {"output_dir": "a"})
+    monkeypatch.chdir(tmp_path)
+    folder.add("sft-small", {"output_dir": "b"})
+    (tmp_path / "gone").rmdir()
+    work(folder)
+    refused, done = folder.read().entries
+    assert (refused.state, done.state) == ("refused", "done")
+    assert refused.message is not None
+    assert refused.message.args["path"] == str(tmp_path / "gone")
+    assert machine.started == ["b"]
+
+
+def test_a_run_that_was_started_is_not_refused_if_that_cannot_be_written(
+    machine: Machine, folder: QueueFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, failed = QueueFolder.change, list[str]()
+
+    def fail_once(self: QueueFolder, *given: Any, **how: Any) -> entries.Queue:
+        if how.get("state") == "running" and not failed:
+            failed.append("once")
+            raise InputError("queue_busy", path="x")
+        return change(self, *given, **how)
+
+    monkeypatch.setattr(QueueFolder, "change", fail_once)
+    folder.add("sft-small", {"output_dir": "a"})
+    with pytest.raises(InputError):
+        work(folder)
+    assert states(folder) == [(1, "starting", "")]
+    work(folder)
+    assert (machine.started, states(folder)) == (["a"], [(1, "done", "finished")])
+
+
+def test_a_lock_whose_file_was_removed_is_taken_again(
+    machine: Machine, folder: QueueFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[bool] = []
+
+    def alive(_run_dir: RunDir, _record: RunRecord) -> bool:
+        if not held:
+            (folder.path / LOCK_NAME).unlink()
+        held.append(folder.runs)
+        return len(held) < 3
+
+    monkeypatch.setattr(runs, "is_alive", alive)
+    folder.add("sft-small", {"output_dir": "a"})
+    work(folder)
+    assert (held[:3], machine.started) == ([False, True, True], ["a"])
+
+
+def test_a_process_that_lost_the_queue_to_another_starts_nothing(machine: Machine, folder: QueueFolder) -> None:
+    folder.add("sft-small", {"output_dir": "a"})
+    lost = FolderLock.acquire(folder.path, "queue", folder.path, "logs")
+    (folder.path / LOCK_NAME).unlink()
+    other = FolderLock.acquire(folder.path, "queue", folder.path, "logs")
+    other.sign(os.getppid(), "queue", folder.path)
+    Runner(folder, lost).run()
+    assert (machine.started, states(folder)) == ([], [(1, "waiting", "")])
+    assert folder.runs
+    other.release()
 
 
 def test_a_process_that_finds_another_one_ends_at_once(folder: QueueFolder) -> None:
