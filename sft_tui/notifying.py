@@ -70,6 +70,8 @@ def target(environment: Mapping[str, str] = os.environ) -> str:
     if VARIABLE in environment:
         return environment[VARIABLE].strip()
     path = config_file()
+    if not path.is_absolute():  # without a home folder it would lie in the current one, which may be anybody's
+        return ""
     try:
         found = tomllib.loads(read_linked(path, MOST_INPUT).decode("utf-8")).get("notify", "")
     except FileNotFoundError:
@@ -93,20 +95,29 @@ def deliver(where: str, notice: Notice) -> None:
     _post(where, notice) if is_address(where) else _run(where, notice)
 
 
+def _host(address: str) -> str:
+    """The host of an address; raises InputError, whose text does not have the rest: that may hold a password."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        raise InputError("notify_address") from None
+    if parts.scheme not in SCHEMES:
+        raise InputError("notify_scheme", scheme=parts.scheme)
+    if not parts.hostname:
+        raise InputError("notify_address")
+    return parts.hostname
+
+
 def _post(address: str, notice: Notice) -> None:
-    import urllib.error  # which a supervisor does without
+    import http.client  # which a supervisor does without
+    import urllib.error
     import urllib.request
 
     class NoRedirect(urllib.request.HTTPRedirectHandler):
         def redirect_request(self, *_given: object) -> None:
             """Follows nothing: the user named where notices go."""
 
-    try:
-        parts = urlsplit(address)
-    except ValueError as error:
-        raise InputError("notify_unsent", host=address, why=str(error)) from None
-    if parts.scheme not in SCHEMES:
-        raise InputError("notify_scheme", address=address)
+    host = _host(address)
     body = json.dumps(asdict(notice), ensure_ascii=False).encode()
     try:
         headers = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "sft-tui"}
@@ -114,17 +125,20 @@ def _post(address: str, notice: Notice) -> None:
         with urllib.request.build_opener(NoRedirect).open(request, timeout=SECONDS):
             pass
     except urllib.error.HTTPError as error:
-        raise InputError("notify_refused", host=str(parts.hostname), status=error.code) from None
-    except (OSError, ValueError) as error:
+        raise InputError("notify_refused", host=host, status=error.code) from None
+    except (http.client.InvalidURL, ValueError):
+        raise InputError("notify_address") from None
+    except (OSError, http.client.HTTPException) as error:
         why = str(getattr(error, "reason", "") or error)[:200]
-        raise InputError("notify_unsent", host=str(parts.hostname), why=why) from None
+        raise InputError("notify_unsent", host=host, why=why or type(error).__name__) from None
 
 
 def _run(command: str, notice: Notice) -> None:
+    program = command.split(maxsplit=1)[0]  # an option may be a password, and errors end up in the files of a run
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise InputError("notify_command", command=command, why=str(error)) from None
+        raise InputError("notify_command", command=program, why=str(error)) from None
     said = {f"SFT_TUI_NOTICE_{name.upper()}": value for name, value in asdict(notice).items()}
     try:
         process = subprocess.Popen(
@@ -136,16 +150,16 @@ def _run(command: str, notice: Notice) -> None:
         )
     except (OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else str(error)
-        raise InputError("notify_command", command=command, why=why) from None
+        raise InputError("notify_command", command=program, why=why) from None
     try:
         process.communicate(json.dumps(asdict(notice), ensure_ascii=False).encode(), timeout=SECONDS)
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        raise InputError("notify_slow", command=command, seconds=int(SECONDS)) from None
+        raise InputError("notify_slow", command=program, seconds=int(SECONDS)) from None
     if process.returncode:
-        raise InputError("notify_code", command=command, code=process.returncode)
+        raise InputError("notify_code", command=program, code=process.returncode)
 
 
 def begin(notice: Notice) -> "subprocess.Popen[bytes] | None":

@@ -1,6 +1,7 @@
 """Notices to a command and to a server on this machine."""
 
 import json
+import socket
 import sys
 import threading
 import time
@@ -89,6 +90,13 @@ def test_only_the_users_file_or_the_environment_says_where(
     assert notifying.target() == ""
 
 
+def test_a_folder_that_stands_for_a_missing_home_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", "config")
+    configure('notify = "touch owned"')
+    assert Path("config/sft-tui/notify.toml").exists()
+    assert notifying.target() == ""
+
+
 @pytest.mark.parametrize("content", ["notify = 3", "notify =", "\xff\xfe"])
 def test_a_file_that_says_nothing_usable_is_refused(content: str) -> None:
     configure("")
@@ -144,6 +152,45 @@ def test_a_server_that_refuses_or_sends_elsewhere_is_said(server: Server, status
 def test_other_addresses_are_refused(address: str) -> None:
     with pytest.raises(InputError, match=r"[Nn]otice"):
         notifying.deliver(address, NOTICE)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "http://me:SECRET@127.0.0.1/",
+        "http://127.0.0.1/SECRET word",
+        "http://[::SECRET",
+        "ftp://127.0.0.1/SECRET",
+        "http://127.0.0.1:1/SECRET",
+        "no-such-program --token SECRET",
+        "false SECRET",
+        "sh -c 'sleep 60' SECRET",
+        "sh 'SECRET",
+    ],
+)
+def test_what_fails_is_said_without_secrets(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(notifying, "SECONDS", 0.3)
+    with pytest.raises(InputError) as failed:
+        notifying.deliver(where, NOTICE)
+    assert "SECRET" not in failed.value.message.text()
+
+
+def test_a_server_of_another_kind_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"220 mail is welcome\r\n")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        with pytest.raises(InputError, match=r"could not be sent to 127\.0\.0\.1"):
+            notifying.deliver(f"http://127.0.0.1:{listener.getsockname()[1]}/", NOTICE)
+        thread.join(10)
 
 
 def test_the_sender_waits_for_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
