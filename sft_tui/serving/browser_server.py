@@ -152,8 +152,10 @@ class BrowserServer:
             await viewer.start(_bounded(width, 80, SMALLEST, LARGEST), _bounded(height, 24, SMALLEST, LARGEST))
             await _pass_on(tab, viewer)
         finally:
-            self.viewers.discard(viewer)
-            await end(viewer)
+            try:
+                await end(viewer)
+            finally:  # until then the server's own end ends it too
+                self.viewers.discard(viewer)
         return tab
 
     async def _end(self, _app: web.Application) -> None:

@@ -4,7 +4,10 @@ Its terminal is the connection to the server, as Textual's web driver has it: cl
 """
 
 import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,12 +17,23 @@ from sft_tui.screen.base import Options
 from sft_tui.screen.ink import THEMES, Ink
 
 DRIVER = "TEXTUAL_DRIVER"  # set by the server
+SERVER_SECONDS, END_SECONDS = 1.0, 5.0  # between two looks at the server; for the app to end in order
+
+
+def end_with(server: int) -> None:
+    """Ends this process once the server that started it was killed: then no key arrives that would end it."""
+    while os.getppid() == server:
+        time.sleep(SERVER_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)  # the app ends what it has in the background
+    time.sleep(END_SECONDS)
+    os._exit(128 + signal.SIGTERM)
 
 
 def main(logs: str, lang: str, theme: str) -> NoReturn:
     """Shows the screen until the tab is closed."""
     if DRIVER not in os.environ:
         sys.exit("This program is started by `sft-tui serve`.")
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     chosen = next(known for known in LANGS if known == lang)
     show(Options(Path(logs), chosen, Ink(theme if theme in THEMES else "dark")))
 

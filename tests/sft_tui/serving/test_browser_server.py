@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import ClassVar
 
 import aiohttp
 import psutil
@@ -97,6 +98,55 @@ def test_viewers_end_with_the_server_and_odd_messages_are_ignored(tmp_path: Path
             await soon(lambda: not viewer.is_running())
 
     asyncio.run(asyncio.wait_for(go(), 3 * LIMIT))
+
+
+def test_viewers_end_with_a_server_that_is_killed(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with (
+            serving(tmp_path) as (address, server),
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"{address}ws") as socket,
+        ):
+            assert (await socket.receive(LIMIT)).type == aiohttp.WSMsgType.BINARY
+            (viewer,) = server.children()
+            server.kill()
+            await soon(lambda: viewer.pid not in psutil.pids() or viewer.status() == psutil.STATUS_ZOMBIE)
+
+    asyncio.run(asyncio.wait_for(go(), 3 * LIMIT))
+
+
+class SlowViewer:
+    """A viewer that ends when it may."""
+
+    may_end: ClassVar[asyncio.Event]
+    stopped: ClassVar[asyncio.Event]
+
+    def __init__(self, *_given: object, **_how: object) -> None:
+        self._process = None
+
+    async def start(self, *_size: int) -> None:
+        """Starts nothing."""
+
+    async def stop(self) -> None:
+        self.stopped.set()
+        await asyncio.wait_for(self.may_end.wait(), 60)
+
+
+def test_a_viewer_counts_until_it_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browser_server, "AppService", SlowViewer)
+
+    async def go() -> None:
+        SlowViewer.may_end, SlowViewer.stopped = asyncio.Event(), asyncio.Event()
+        server = BrowserServer(Served("127.0.0.1", 0, tmp_path, "en"))
+        async with TestClient(TestServer(server.app())) as client:
+            async with client.ws_connect("/ws"):
+                pass
+            await asyncio.wait_for(SlowViewer.stopped.wait(), 30)
+            assert len(server.viewers) == 1
+            SlowViewer.may_end.set()
+            await soon(lambda: not server.viewers)
+
+    asyncio.run(asyncio.wait_for(go(), 60))
 
 
 @pytest.mark.parametrize(
