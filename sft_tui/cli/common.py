@@ -1,6 +1,7 @@
 """What the commands share: their language, common options, and the progress of reading files."""
 
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sft_tui.preflight.ask_engine import Progress
 
 LANG: Lang = language()
+PLAIN = re.compile(r"\w[\w.-]*")  # a folder that somebody else made may be called `$(command)`
 THEMES = ("auto", "dark", "light", "16", "none")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -50,10 +52,11 @@ no_ui_option = click.option("--no-ui", is_flag=True)
 
 
 def complete_run(context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
-    """The names of runs for shell completion, newest first."""
+    """The names of runs for shell completion, newest first; without names that the shell would interpret."""
     from sft_tui.runs import names
 
-    return [name for name in names(Path(context.params.get("logs") or "logs")) if name.startswith(typed)]
+    known = names(Path(context.params.get("logs") or "logs"))
+    return [name for name in known if name.startswith(typed) and PLAIN.fullmatch(name)]
 
 
 def complete_preset(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:

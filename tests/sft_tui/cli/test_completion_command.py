@@ -65,6 +65,14 @@ def test_a_path_is_left_to_the_shell(setting: str, kind: str) -> None:
     assert (one.type, one.value) == (kind, "data/")
 
 
+def test_a_run_whose_name_a_shell_would_run_is_not_offered() -> None:
+    record = RunRecord("x", "sft-small", "train", to_json(preset("sft-small").config))
+    for name in ("$(touch owned)", "a;b", "two words", "-x"):
+        Path("logs", name).mkdir()
+        RunDir(Path("logs", name)).write_record(record)
+    assert [one.value for one in offered(["status"], "")] == ["sft-small-7"]
+
+
 def test_settings_are_offered() -> None:
     found = {one.value for one in offered(["run", "sft-small"], "--learn_r")}
     assert found == {"--learn_rate"}
