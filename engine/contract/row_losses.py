@@ -63,13 +63,6 @@ class StepRows:
     rows: Annotated[tuple[RowLoss, ...], Longest(MOST_ROWS * MOST_RANKS)] = ()
     parts: Annotated[int, Between(1, MOST_RANKS)] = 1  # ranks whose rows these are
 
-    def share(self, row: RowLoss) -> float:
-        """The share of the step's loss that a row makes, from 0 to 1; NaN if the loss is not finite."""
-        whole = self.loss * self.tokens
-        if not (math.isfinite(whole) and math.isfinite(row.loss)):
-            return math.nan
-        return row.loss / whole if whole > 0 else 0.0
-
 
 class _Line(NamedTuple):
     loss: float

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,11 +53,11 @@ def _records(path: Path, file: "pq.ParquetFile", wanted: list[int]) -> Iterator[
     try:
         for group in range(file.metadata.num_row_groups):
             end = start + file.metadata.row_group(group).num_rows
-            inside = [row for row in wanted if start <= row < end]
+            inside = _between(wanted, start, end)
             first = start
             for batch in file.iter_batches(READ_ROWS, row_groups=[group]) if inside else ():
                 last = first + batch.num_rows
-                for row in (row for row in inside if first <= row < last):
+                for row in _between(inside, first, last):
                     yield row, _plain(batch.slice(row - first, 1))
                 first = last
                 if first > inside[-1]:
@@ -64,6 +65,11 @@ def _records(path: Path, file: "pq.ParquetFile", wanted: list[int]) -> Iterator[
             start = end
     except (pa.ArrowException, OSError) as error:
         raise parquet.unreadable(path, error) from None
+
+
+def _between(rows: list[int], start: int, end: int) -> list[int]:
+    """Those of some sorted numbers that are in a range."""
+    return rows[bisect_left(rows, start) : bisect_left(rows, end)]
 
 
 def _plain(row: Any) -> Any:

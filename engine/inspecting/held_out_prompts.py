@@ -18,15 +18,15 @@ MOST_ROWS = 100_000  # of the held-out file
 def held_out_prompts(config: RunConfig, setting: str, count: int, seed: int) -> PromptFacts:
     """At most `count` prompts of the file of a setting, in an order that the seed decides; raises InputError."""
     send(doing=setting)
-    found: dict[bytes, str] = {}
+    found: dict[bytes, str] = {}  # long ones empty: files of whole documents would take gigabytes
     for said in islice(_said_by_users(config, setting), MOST_ROWS):
-        found.setdefault(_digest(said[0]), said[0])
+        found.setdefault(_digest(said[0]), said[0] if len(said[0]) <= LONGEST_PROMPT else "")
     compared, trained = Path(config.train_file).is_file(), set[bytes]()
     if compared:
         send(doing="train_file")
         for said in _said_by_users(config, "train_file"):
             trained.update(digest for text in said if (digest := _digest(text)) in found)
-    short = {digest: text for digest, text in found.items() if len(text) <= LONGEST_PROMPT and digest not in trained}
+    short = {digest: text for digest, text in found.items() if text and digest not in trained}
     order = sorted(short, key=lambda digest: hashlib.blake2b(digest, key=str(seed).encode()).digest())
     chosen = tuple(short[digest] for digest in order[: min(count, MOST_PROMPTS)])
     return PromptFacts(chosen, len(found), len(trained), len(found) - len(trained) - len(short), compared)

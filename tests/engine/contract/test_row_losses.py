@@ -167,7 +167,7 @@ def test_the_parts_of_all_ranks_are_one_step(tmp_path: Path) -> None:
     (found,) = steps_of(run)
     assert [one.row for one in found.rows] == [1, 0]
     assert (found.parts, found.ranks, found.count) == (2, 2, 2)
-    assert [found.share(one) for one in found.rows] == pytest.approx([0.75, 0.25])
+    assert [one.loss for one in found.rows] == [30.0, 10.0]
 
 
 def test_fewer_ranks_drop_the_later_steps_of_those_that_are_gone(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_run_keeps_the_rows_of_its_steps(finished: "Outcome") -> None:
     ]
     for one, event in zip(kept, reported, strict=True):
         assert sorted(row.row for row in one.rows) == sorted(event.sample_ids)
-        assert sum(one.share(row) for row in one.rows) == pytest.approx(1, rel=1e-6)
+        assert sum(row.loss for row in one.rows) == pytest.approx(one.loss * one.tokens, rel=1e-6)
         assert one.count == len(one.rows) == 8
 
 
