@@ -61,9 +61,9 @@ class Film:
 
 
 def share_done(shown: str) -> bool:
-    """Whether a bar of the screen is past its middle."""
-    shares = [int(share) for share in re.findall(r"[━─]+ +(\d+) %", shown)]
-    return bool(shares) and shares[-1] >= 55
+    """Whether the bar of the whole run, the last of the second line, is past its middle."""
+    shares = re.findall(r"[━─]+ +(\d+) %", shown.splitlines()[1])
+    return bool(shares) and int(shares[-1]) >= 55
 
 
 def replied(shown: str) -> bool:

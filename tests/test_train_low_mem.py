@@ -142,7 +142,8 @@ def test_the_best_model_is_tested(project: Path, shape: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"), [(["stop"], 0, "Stopped at step"), (["stop", "--now"], 1, "Termin")]
+    ("words", "code", "said"),
+    [(["stop"], 0, "Stopped at step"), pytest.param(["stop", "--now"], 1, "Termin", marks=pytest.mark.slow)],
 )
 def test_the_app_sees_and_stops_a_run_of_the_guide(
     project: Path, shape: list[str], words: list[str], code: int, said: str

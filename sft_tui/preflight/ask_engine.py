@@ -63,8 +63,8 @@ def ask(request: Request, kind: type[Made], progress: Progress = nothing) -> Mad
 class Inspector:
     """A process of the engine that answers one question after another; it is killed when the block ends."""
 
-    def __init__(self, command: Sequence[str] = COMMAND) -> None:
-        self._command = command
+    def __init__(self, command: Sequence[str] = ()) -> None:
+        self._command = command or COMMAND
 
     def __enter__(self) -> Self:
         """Starts the process."""

@@ -42,8 +42,8 @@ REASONS = {
     "sleep": ("hung", "no progress"),
     "stop": ("hung", "suspended"),
 }
-ONCE = [(what, rank, 3) for what in REASONS for rank in (0, 1)]
-AGAIN = [
+ONCE = [(what, number % 2, 3) for number, what in enumerate(REASONS)]
+AGAIN = [(what, 1 - rank, step) for what, rank, step in ONCE] + [
     (what, rank, step) for what in ("raise", "exit", "kill", "sleep", "stop") for rank in (0, 1) for step in (1, 7)
 ]
 

@@ -68,7 +68,10 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("way", ENDS)
+MOSTLY = ("kill -9", "a closed terminal")  # the others in `make test-all`
+
+
+@pytest.mark.parametrize("way", [way if way in MOSTLY else pytest.param(way, marks=pytest.mark.slow) for way in ENDS])
 def test_a_run_outlives_its_viewers(one: Runs, table: ScenarioTable, way: str) -> None:
     with terminal(one.folder, program=command(one), PYTHONPATH=str(ROOT)) as viewer:
         viewer.until(one.trains(1, 2), 60)
@@ -145,6 +148,7 @@ def log_much(stream: Path) -> None:
         os.close(fd)
 
 
+@pytest.mark.slow
 def test_a_detached_stopped_and_resumed_run_has_the_same_curve(
     tmp_path: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, table: ScenarioTable
 ) -> None:

@@ -30,7 +30,7 @@ from tests.faults.scenarios import ScenarioTable, Tries
 from tests.faults.tiny import Tiny, add_damaged, copy, frozen_entry
 from tests.required import required
 
-ERRORS = (errno.ENOSPC, errno.EIO)
+ERRORS = (errno.ENOSPC, pytest.param(errno.EIO, marks=pytest.mark.slow))
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_the_first_save_survives_a_failure_of_every_call(
         every_call_fails(tries, number, fresh.path, lambda: shutil.rmtree(fresh.path, ignore_errors=True), check)
 
 
-@pytest.mark.parametrize("keep", [3, 2])
+@pytest.mark.parametrize("keep", [3, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_replacing_save_survives_a_failure_of_every_call(
     tiny: Tiny, two_saved: Path, tmp_path: Path, table: ScenarioTable, keep: int
 ) -> None:

@@ -22,6 +22,7 @@ def check(folder: Path, *arguments: str) -> dict[str, Any]:
     return body
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_check_lead_from_nothing_to_a_run(tmp_path: Path) -> None:
     pytest.importorskip("chatterbot_corpus", reason="NOT TESTED: chatterbot-corpus is not installed")
     arguments = ["check", "sft-small"]

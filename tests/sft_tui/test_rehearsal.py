@@ -93,6 +93,7 @@ def test_a_rehearsal_leaves_only_its_result(tmp_path: Path, tiny_settings: dict[
     assert {"rehearsed", "memory_rehearsed"} <= codes
 
 
+@pytest.mark.slow
 def test_the_check_can_rehearse_on_two_processes(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     settings = {**tiny_settings, "num_processes": 2}
     env = {"ACCELERATE_USE_CPU": "true"}
