@@ -59,9 +59,8 @@ class Comparison:
     names: Annotated[tuple[Kind, ...], Longest(2)] = ()
     trials: Annotated[tuple[Trial, ...], Longest(MOST_PROMPTS)] = ()
     seed: Count = 0
-    file: PathText = ""
-    found: Count = 0
-    trained: Count = 0  # prompts that the training file has too
+    files: Annotated[tuple[PathText, ...], Longest(2)] = ()
+    trained: Count = 0  # prompts of these that were left out, since the training file has them too
     compared: bool = False  # with a training file
     system: Annotated[str, Longest(1 << 20)] = ""
     sampling: Sampling = GREEDY

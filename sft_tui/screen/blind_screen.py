@@ -4,9 +4,10 @@ import contextlib
 import queue
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from textual import work
+from textual.worker import get_current_worker
 
 from engine.contract.config import RunConfig, to_json
 from engine.contract.conversing import Replied
@@ -27,7 +28,47 @@ from sft_tui.text import safe
 
 LOOK_SECONDS = 0.1
 AHEAD = 2  # trials whose replies are generated before they are judged
-FILES = ("test_file", "validation_file")  # where prompts are from, the first that exists
+FILES = ("test_file", "validation_file")  # where prompts are from: of the second, as many as the first lacks
+
+
+class Prompts(NamedTuple):
+    """What a comparison is by; `trained` prompts of the files were left out since the training file has them too."""
+
+    prompts: tuple[str, ...]
+    files: tuple[str, ...]
+    trained: int
+    compared: bool
+
+
+def held_out(config: RunConfig, seed: int) -> Prompts:
+    """Prompts of the files of a run that it was not trained on; raises InputError."""
+    named = [name for name in FILES if getattr(config, name)]
+    settings = [name for name in named if Path(getattr(config, name)).is_file()] or named[:1]
+    if not settings:
+        raise InputError("blind_no_file")
+    prompts: dict[str, str] = {}  # without the differences in white space that do not count
+    files: list[str] = []
+    found = trained = 0
+    compared = True
+    for setting in settings:
+        if len(prompts) >= judging.PROMPTS:
+            break
+        facts = _facts(config, setting, seed)
+        files.append(str(getattr(config, setting)))
+        found, trained, compared = found + facts.found, trained + facts.trained, compared and facts.compared
+        for prompt in facts.prompts:
+            prompts.setdefault(" ".join(prompt.split()), prompt)
+    chosen = tuple(prompts.values())[: judging.PROMPTS]
+    if not chosen:
+        raise InputError("blind_no_prompts", path=", ".join(files), found=found, trained=trained)
+    return Prompts(chosen, tuple(files), trained, compared)
+
+
+def _facts(config: RunConfig, setting: str, seed: int) -> PromptFacts:
+    try:
+        return ask(PromptsRequest(to_json(config), setting, judging.PROMPTS, seed), PromptFacts)
+    except InspectorDied as died:
+        raise died.error(config, getattr(config, setting)) from None
 
 
 class BlindScreen(CanvasScreen):
@@ -45,6 +86,7 @@ class BlindScreen(CanvasScreen):
         self._parts: dict[int, dict[int, str]] = {}  # replies by trial and model, until both are known
         self._asked: set[int] = set()
         self._round = 0
+        self._left = False
 
     def on_mount(self) -> None:
         """Continues the comparison of the run, or begins one."""
@@ -55,6 +97,7 @@ class BlindScreen(CanvasScreen):
 
     def on_unmount(self) -> None:
         """Gives the models back to the chat."""
+        self._left = True
         self._abandon()
         for model in self._models:
             model.settings = self._settings
@@ -66,53 +109,60 @@ class BlindScreen(CanvasScreen):
     @work(thread=True, exclusive=True, group="blind")
     def prepare(self, file: str = "", *, again: bool = False) -> None:
         """Reads the comparison that is kept, or the prompts of a new one; `again` begins another one."""
-        kept, names = self._kept, tuple(model.state.name for model in self._models)
-        found = judging.read(kept) if kept is not None and not file else None
-        if found is not None and found.names == names and not again:
-            self.app.call_from_thread(self._begin, found)
-            return
+        worker, kept, names = get_current_worker(), self._kept, tuple(model.state.name for model in self._models)
+        found = judging.read(kept) if kept is not None else None
+        notice = self._about_keeping(kept, found)
         try:
-            made = self._new(file, names, 0 if found is None else found.seed + 1)
+            if found is None or found.names != names or file or again:
+                found = self._new(file, names, 0 if found is None else found.seed + 1)
         except InputError as error:
-            self.app.call_from_thread(self._fail, error.message)
+            if not worker.is_cancelled:
+                self.app.call_from_thread(self._fail, error.message, notice)
             return
-        self.app.call_from_thread(self._begin, made)
+        if not worker.is_cancelled:
+            self.app.call_from_thread(self._begin, found, notice)
+
+    def _about_keeping(self, kept: Path | None, found: Comparison | None) -> str:
+        """What to know of the file of the judgements: that there is none, or that the one so far is lost."""
+        lang = self.services.options.lang
+        if kept is None:
+            return say("blind.not_kept", lang)
+        return say("blind.damaged", lang, path=safe(str(kept), 200)) if found is None and kept.exists() else ""
 
     def _new(self, file: str, names: tuple[str, ...], seed: int) -> Comparison:
-        """A comparison by prompts of the run's held-out file, or of another; raises InputError."""
-        config = RunConfig(train_file="", test_file=file)
+        """A comparison by prompts of the run's held-out files, or of a file that was chosen; raises InputError."""
+        config = RunConfig(train_file="", validation_file="", test_file="")
         if self.about:
             config = runs.read_run(runs.find(self.services.options.logs, self.about)).record.run_config()
         if file:
-            config = replace(config, test_file=file)
-        setting = next((name for name in FILES if Path(getattr(config, name) or "-").is_file()), FILES[0])
-        if not getattr(config, setting):
-            raise InputError("blind_no_file")
-        asked = PromptsRequest(to_json(config), setting, judging.PROMPTS, seed)
-        try:
-            facts = ask(asked, PromptFacts)
-        except InspectorDied as died:
-            raise died.error(config, getattr(config, setting)) from None
-        path = str(getattr(config, setting))
-        if not facts.prompts:
-            raise InputError("blind_no_prompts", path=path, found=facts.found, trained=facts.trained)
-        how = self._settings
+            config = replace(config, test_file=file, validation_file="")
+        by, how = held_out(config, seed), self._settings
         return Comparison(
-            names, judging.trials_of(facts.prompts, seed), seed, path, facts.found, facts.trained, facts.compared,
+            names, judging.trials_of(by.prompts, seed), seed, by.files, by.trained, by.compared,
             how.system, how.sampling, how.max_new_tokens,
         )  # fmt: skip
 
-    def _fail(self, why: Message) -> None:
+    def _fail(self, why: Message, notice: str = "") -> None:
+        if self._left:
+            return
         self.fault = why.text(self.services.options.lang)
-        self.draw()
+        self._show(notice)
 
-    def _begin(self, comparison: Comparison) -> None:
+    def _show(self, notice: str) -> None:
+        if notice:
+            self.show_notice(notice, "warn")
+        else:
+            self.draw()
+
+    def _begin(self, comparison: Comparison, notice: str = "") -> None:
+        if self._left:
+            return
         self.fault = ""
         self.comparison, self.place, self.top = comparison, comparison.next, 0
         for model in self._models:
             model.settings = comparison.settings
         self._generate()
-        self.draw()
+        self._show(notice)
 
     def _abandon(self) -> None:
         self._round += 1
@@ -225,8 +275,8 @@ class BlindScreen(CanvasScreen):
 
     def do_file(self) -> None:
         """Lets the user choose the file that the prompts are from."""
-        current = self.comparison.file if self.comparison is not None else ""
-        self.services.pick_path("test_file", current, self._chosen)
+        files = self.comparison.files if self.comparison is not None else ()
+        self.services.pick_path("test_file", files[0] if files else "", self._chosen)
 
     def _chosen(self, path: str) -> None:
         self._abandon()

@@ -61,9 +61,10 @@ def _replies(view: BlindView, found: Comparison, width: int, height: int) -> lis
 
 
 def _source(found: Comparison, lang: Lang) -> str:
-    """Where the prompts are from, and how many were left out."""
+    """Which files the prompts are from, and how many were left out."""
     key = "blind.source" if found.compared else "blind.source_alone"
-    return say(key, lang, path=safe(found.file, 60), trained=found.trained)
+    files = say("list.separator", lang).join(safe(file, 60) for file in found.files)
+    return say(key, lang, path=files, trained=found.trained)
 
 
 def _end(found: Comparison, lang: Lang, width: int) -> list[Line]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import psutil
 import pytest
 from textual.pilot import Pilot
 
+from engine.contract.config import RunConfig
 from engine.contract.events import Event
 from engine.contract.facts import PromptFacts
 from engine.contract.requests import PromptsRequest
@@ -23,7 +25,7 @@ from tests.sft_tui.fake_replies import CHILD
 from tests.sft_tui.screen.conftest import plain, until, write_run
 
 Steps = Callable[[Pilot[int], BlindScreen], Awaitable[None]]
-Played = Callable[[Steps], None]
+Played = Callable[..., None]
 
 
 @pytest.fixture
@@ -45,9 +47,9 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompts: list[str]) 
 
     monkeypatch.setattr(blind_screen, "ask", answered)
 
-    def play(steps: Steps) -> None:
+    def play(steps: Steps, run: str = "mine-3") -> None:
         async def go() -> None:
-            app = SftTuiApp(Options(Path("logs"), chat=("base", "tuned"), run="mine-3"))
+            app = SftTuiApp(Options(Path("logs"), chat=("base", "tuned"), run=run))
             async with app.run_test(size=(120, 40)) as pilot:
                 chat = app.screen
                 assert isinstance(chat, ChatScreen)
@@ -114,11 +116,88 @@ def test_a_comparison_continues_where_it_was_left(judged: Played) -> None:
 def test_a_damaged_file_begins_again(judged: Played) -> None:
     RunDir(Path("logs/mine-3")).blind.write_text('{"names": 3')
 
-    async def steps(_pilot: Pilot[int], screen: BlindScreen) -> None:
+    async def steps(pilot: Pilot[int], screen: BlindScreen) -> None:
         assert screen.place == 0
         assert "1 of 3" in shown(screen)
+        assert "blind.json cannot be read" in shown(screen)
+        await pilot.press("k")
+        assert "cannot be read" not in shown(screen)
 
     judged(steps)
+
+
+def test_a_comparison_without_a_run_says_that_it_is_not_kept(
+    judged: Played, monkeypatch: pytest.MonkeyPatch, prompts: list[str]
+) -> None:
+    by = blind_screen.Prompts(tuple(prompts), ("some.parquet",), 0, compared=False)
+    monkeypatch.setattr(blind_screen, "held_out", lambda *_: by)
+
+    async def steps(pilot: Pilot[int], screen: BlindScreen) -> None:
+        assert "not kept" in shown(screen)
+        await replies(pilot, screen)
+        await pilot.press("1")
+        assert screen.place == 1
+
+    judged(steps, run="")
+    assert not list(Path("logs").rglob("blind.json"))
+
+
+def test_prompts_that_come_after_the_screen_was_left_are_not_asked(
+    judged: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, read = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> blind_screen.Prompts:
+        known.wait(30)
+        read.set()
+        return blind_screen.Prompts(("late",), ("some.parquet",), 0, compared=True)
+
+    async def steps(pilot: Pilot[int], screen: BlindScreen) -> None:
+        monkeypatch.setattr(blind_screen, "held_out", slow)
+        screen._chosen("some.parquet")
+        await pilot.press("escape")
+        await until(pilot, lambda: not screen.is_open and screen._left)
+        known.set()
+        await until(pilot, read.is_set)
+        await until(pilot, lambda: all(worker.is_finished for worker in pilot.app.workers))
+        assert screen.comparison is None
+        assert not screen._asked
+
+    judged(steps)
+
+
+def config(folder: Path, *files: str) -> RunConfig:
+    """Settings with these held-out files, which exist."""
+    for name in files:
+        (folder / name).write_bytes(b"")
+    named = {name: str(folder / f"{name}.parquet") for name in ("test", "valid")}
+    return RunConfig(train_file="t.parquet", test_file=named["test"], validation_file=named["valid"])
+
+
+@pytest.mark.parametrize(
+    ("of_test", "files", "trained"), [(5, ["test", "valid"], 3), (20, ["test"], 1), (0, ["test", "valid"], 3)]
+)
+def test_prompts_that_the_test_file_lacks_are_from_the_validation_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_test: int, files: list[str], trained: int
+) -> None:
+    def facts(_config: RunConfig, setting: str, _seed: int) -> PromptFacts:
+        if setting == "test_file":
+            return PromptFacts(tuple(f"prompt {at}" for at in range(of_test)), 40, 1, 0, compared=True)
+        return PromptFacts(tuple(f"prompt  {at}" for at in range(20)), 40, 2, 0, compared=True)
+
+    monkeypatch.setattr(blind_screen, "_facts", facts)
+    found = blind_screen.held_out(config(tmp_path, "test.parquet", "valid.parquet"), 0)
+    assert [" ".join(prompt.split()) for prompt in found.prompts] == [f"prompt {at}" for at in range(20)]
+    assert [Path(file).stem for file in found.files] == files
+    assert (found.trained, found.compared) == (trained, True)
+
+
+def test_only_files_that_exist_are_asked_for_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    facts = PromptFacts(("one",), 1, 0, 0)
+    monkeypatch.setattr(blind_screen, "_facts", lambda _config, setting, _seed: asked.append(setting) or facts)
+    blind_screen.held_out(config(tmp_path, "valid.parquet"), 0)
+    assert asked == ["validation_file"]
 
 
 def test_no_judgement_before_the_replies_are_there(judged: Played, prompts: list[str]) -> None:

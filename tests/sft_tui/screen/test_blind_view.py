@@ -24,8 +24,7 @@ COMPARISONS = st.builds(
 TWO = Comparison(
     ("base", "tuned"),
     (Trial("路由器不亮怎么办？", True, ("of base", "of tuned")), Trial("second?", False)),
-    file="data/valid.parquet",
-    found=30,
+    files=("data/test.parquet", "data/valid\x1b.parquet"),
     trained=4,
     compared=True,
 )
@@ -57,6 +56,7 @@ def test_replies_are_shown_without_names_and_in_the_order_of_the_trial() -> None
     line = next(line for line in shown.splitlines() if "of base" in line)
     assert line.index("of tuned") < line.index("of base")
     assert "the training file has them: 4" in shown
+    assert "prompts of data/test.parquet, data/valid␛.parquet" in " ".join(shown.split())
 
 
 def test_a_judged_reply_is_marked_when_one_returns_to_it() -> None:
