@@ -17,6 +17,13 @@ def safe(text: str, limit: int = 4000) -> str:
     return shown + "…" if len(text) > limit else shown
 
 
+def one_for_one(text: str) -> str:
+    """A text that is being edited, in which one character stands for each that a terminal would interpret."""
+    if text.isprintable():
+        return text
+    return "".join(shown if len(shown := visible(char)) == 1 else "\ufffd" for char in text)
+
+
 def escaped(text: str) -> str:
     """JSON with each character that a terminal would interpret escaped; line ends occur only between values."""
     if text.isprintable():

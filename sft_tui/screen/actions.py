@@ -16,7 +16,7 @@ SCOPES = (
 )  # fmt: skip
 # The scopes that a screen has apart from its own and that of every screen.
 PARTS: dict[str, tuple[str, ...]] = {
-    RUN: (OF_RUN, CHART), RUNS: (OF_RUN, CHART), CHAT: (FORM,), SETTINGS: (FORM,)
+    RUN: (OF_RUN, CHART), RUNS: (OF_RUN, CHART), CHAT: (FORM,), SETTINGS: (FORM,), MODEL: (FORM,)
 }  # fmt: skip
 # The pages of a run.
 PAGES = ("page", "page_all", "page_settings", "page_chart", "page_samples", "page_log", "page_machine")
@@ -31,6 +31,7 @@ class Action:
     keys: tuple[str, ...]
     footer: bool = True
     alive: bool | None = None  # in the footer only for a run that is alive (True) or not (False)
+    first: bool = False  # before all others in the footer whenever it is possible
 
     def label(self, lang: Lang) -> str:
         """A word or two."""
@@ -56,6 +57,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("page_down", PICK, ("pagedown",), footer=False),
     Action("go", IMPORT, ("enter",)),
     Action("columns", IMPORT, ("m",)),
+    Action("next", IMPORT, ("tab",)),
+    Action("previous", IMPORT, ("shift+tab",), footer=False),
     Action("go", MODEL, ("enter",)),
     Action("start", LAUNCH, ("enter",)),
     Action("resume", LAUNCH, ("r",)),
@@ -146,7 +149,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("previous", RESUME, ("up", "shift+tab"), footer=False),
     Action("metric", CHART, ("m",)),
     Action("metric_back", CHART, ("M",), footer=False),
-    Action("rows", CHART, ("enter",)),
+    Action("rows", CHART, ("enter",), first=True),
     Action("cursor", CHART, ("x",)),
     Action("log_scale", CHART, ("g",)),
     Action("uncut", CHART, ("G",), footer=False),

@@ -93,6 +93,10 @@ class SftTuiApp(App[int], inherit_bindings=False):
         if self.options.demo:
             self.begin_demo(self.options.demo)
 
+    def call_from_thread(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """As in the base class, but once the app is closing nothing is done: its screens are being taken apart."""
+        return super().call_from_thread(lambda: None if self._exit else callback(*args, **kwargs))
+
     def get_css_variables(self) -> dict[str, str]:
         """The variables of the stylesheet, with those of the theme."""
         return {**super().get_css_variables(), **form_style.variables(self.options.ink)}

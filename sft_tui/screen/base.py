@@ -156,6 +156,11 @@ class ActionScreen(Screen[None]):
         """Whether no other screen is over this one; Textual's `is_current` may count a screen behind as well."""
         return self.app.screen_stack[-1:] == [self]
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not left: what a thread brings later has no place on a screen that was."""
+        return self in self.app.screen_stack
+
     def on_mount(self) -> None:
         """Draws for the first time."""
         self.draw()
@@ -181,7 +186,8 @@ class ActionScreen(Screen[None]):
         notice = bottom.notice(*self.notice, width) if self.notice[0] else []
         if self.question is not None:
             return [*notice, *bottom.asked(self.question, width)]
-        return notice or [bottom.footer(self.scope, self.services.options.lang, width, self.offered)]
+        lang = self.services.options.lang
+        return notice or [bottom.footer(self.scope, lang, width, self.offered, self.footer_labels)]
 
     def why_disabled(self, _name: str) -> str:
         """Why an action cannot be carried out now, in a sentence; empty if it can. Keys and footer both use this."""
@@ -190,6 +196,11 @@ class ActionScreen(Screen[None]):
     def offered(self, action: actions.Action) -> bool:
         """Whether the footer shows an action."""
         return action.alive in (None, self.alive) and not self.why_disabled(action.name)
+
+    @property
+    def footer_labels(self) -> Mapping[str, str]:
+        """Labels in the footer of actions that do something else now than usually, by their names."""
+        return bottom.USUAL
 
     @property
     def unseen(self) -> bool:
@@ -336,7 +347,8 @@ class ActionScreen(Screen[None]):
 
     def press_footer(self, x: int) -> None:
         """Treats a click on a column of the footer as a press of its key."""
-        name = bottom.footer_at(self.scope, self.services.options.lang, self.app.size.width, x, self.offered)
+        lang, width = self.services.options.lang, self.app.size.width
+        name = bottom.footer_at(self.scope, lang, width, x, self.offered, self.footer_labels)
         if name:
             self.notice = ("", "")
             self.do(name)

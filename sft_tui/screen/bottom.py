@@ -1,11 +1,12 @@
 """The bottom of a screen: its keys, or in their place a question or a notice."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.contract.texts import Lang
 from sft_tui.screen import actions
 from sft_tui.screen.ink import Line, columns, fit
+from sft_tui.text import one_for_one
 from sft_tui.wrapping import wrap, wrapped
 
 MOST_LINES = 8  # of a notice, or of a long typed text
@@ -51,7 +52,8 @@ def asked(question: Question, width: int) -> list[Line]:
     if question.typed is None:
         return [fit([(f" {part}", "warn")], width) for part in wrap(question.text, width - 2)]
     place = len(question.typed) if question.cursor is None else question.cursor
-    lines = wrap(f"{question.text} {question.typed[:place]}▏{question.typed[place:]}", width - 2)
+    typed = one_for_one(question.typed)
+    lines = wrap(f"{question.text} {typed[:place]}▏{typed[place:]}", width - 2)
     at = next(number for number, line in enumerate(lines) if "▏" in line)
     begin = max(0, min(len(lines) - MOST_LINES, at - MOST_LINES + 2))
     first, *more = lines[begin : begin + MOST_LINES]
@@ -88,22 +90,26 @@ def notice(words: str, role: str, width: int) -> list[Line]:
 
 
 Offered = Callable[[actions.Action], bool]  # whether an action can be carried out now
+Labels = Mapping[str, str]  # labels, by action, in place of those of the table
+USUAL: Labels = {}
 
 
-def footer(scope: str, lang: Lang, width: int, offered: Offered) -> Line:
+def footer(scope: str, lang: Lang, width: int, offered: Offered, labels: Labels = USUAL) -> Line:
     """The keys of a screen that are active now, as many as fit; help and quit always."""
-    return fit([span for spans, _ in _footer(scope, lang, width, offered) for span in spans], width)
+    return fit([span for spans, _ in _footer(scope, lang, width, offered, labels) for span in spans], width)
 
 
-def _footer(scope: str, lang: Lang, width: int, offered: Offered) -> list[tuple[Line, str]]:
+def _footer(scope: str, lang: Lang, width: int, offered: Offered, labels: Labels) -> list[tuple[Line, str]]:
     shown = [action for action in actions.of_scope(scope) if action.footer and offered(action)]
+    shown.sort(key=lambda action: not action.first)
     if not any(action.name == "quit" for action in shown):
         shown += [action for action in actions.ACTIONS if action.name == "quit" and action.scope == actions.EVERYWHERE]
     ends = [action for action in shown if action.name in ("help", "quit")]
     parts: list[tuple[Line, str]] = []
     room = width
     for action in [*ends, *(a for a in shown if a not in ends)]:
-        part: Line = [(f" {actions.shown(action.keys[0])} ", "key"), (f"{action.label(lang)} ", "dim")]
+        label = labels.get(action.name) or action.label(lang)
+        part: Line = [(f" {actions.shown(action.keys[0])} ", "key"), (f"{label} ", "dim")]
         if columns(part) <= room:
             room -= columns(part)
             parts.append((part, action.name))
@@ -111,9 +117,9 @@ def _footer(scope: str, lang: Lang, width: int, offered: Offered) -> list[tuple[
     return [*kept, *(part for part in parts if part[1] == "help"), *(part for part in parts if part[1] == "quit")]
 
 
-def footer_at(scope: str, lang: Lang, width: int, x: int, offered: Offered) -> str:
+def footer_at(scope: str, lang: Lang, width: int, x: int, offered: Offered, labels: Labels = USUAL) -> str:
     """The action whose key is in a column of the footer; empty if there is none."""
-    for part, name in _footer(scope, lang, width, offered):
+    for part, name in _footer(scope, lang, width, offered, labels):
         x -= columns(part)
         if x < 0:
             return name

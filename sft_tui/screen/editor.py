@@ -3,10 +3,12 @@
 import os
 import shlex
 
+from rich.highlighter import Highlighter
+from rich.text import Text
 from textual.events import Key, Paste
 from textual.widgets import Input
 
-from sft_tui.text import safe
+from sft_tui.text import one_for_one, safe
 
 MOST_PASTED = 4000  # characters
 
@@ -18,6 +20,17 @@ KEYS = {
     "backspace": "delete_left", "delete": "delete_right", "ctrl+d": "delete_right", "ctrl+w": "delete_left_word",
     "ctrl+u": "delete_left_all", "ctrl+k": "delete_right_all",
 }  # fmt: skip
+
+
+class Harmless(Highlighter):
+    """Shows each character of an Input that a terminal would interpret as another one, so that the cursor fits."""
+
+    def highlight(self, text: Text) -> None:
+        """Puts a visible character in the place of each."""
+        text.plain = one_for_one(text.plain)
+
+
+HARMLESS = Harmless()
 
 
 class LineInput(Input, inherit_bindings=False):

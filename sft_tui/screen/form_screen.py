@@ -60,7 +60,7 @@ class FormScreen(ActionScreen):
     def draw(self) -> None:
         """Draws the title and the bottom line; the widgets draw themselves."""
         width, height = self.app.size
-        if not width or not height or not self.is_mounted:
+        if not width or not height or not self.is_mounted or not self.is_open:
             return
         options = self.services.options
         below = self.bottom_lines(width)[-max(1, height - 2) :]

@@ -1,7 +1,7 @@
 """The import of a file: its rows as they will be, the columns mapped by hand if needed, and where they are written."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from sft_tui import data_import, remembered
 from sft_tui.import_plan import FIELDS, PARTS, FieldError, ImportPlan
 from sft_tui.obtaining import CancelledError, Wanted
 from sft_tui.screen import actions, import_view
+from sft_tui.screen.base import LONGEST_NOTICE
+from sft_tui.screen.editor import HARMLESS
 from sft_tui.screen.form_screen import FormScreen
 from sft_tui.screen.form_style import styled
 from sft_tui.screen.ink import Line, columns, fit
@@ -71,7 +73,8 @@ class ImportScreen(FormScreen):
         """The rows, or the columns to choose from, and the values."""
         rows = VerticalScroll(Static(id="preview", markup=False), id="rows", classes="framed")
         options = OptionList(id="columns", classes="framed", markup=False)
-        fields = [Horizontal(Label(markup=False), Input(id=name), classes="field") for name in FIELDS]
+        pairs = [(Label(markup=False), Input(id=name, highlighter=HARMLESS)) for name in FIELDS]
+        fields = [Horizontal(*pair, classes="field") for pair in pairs]
         faults = Static(id="fault", markup=False)
         values = Vertical(Static(id="counts", markup=False), *fields, faults, id="values", classes="framed")
         yield Horizontal(rows, options, values, classes="columns")
@@ -155,11 +158,11 @@ class ImportScreen(FormScreen):
             return {}
 
     def _say(self, words: str) -> None:
-        if self.is_attached:
+        if self.is_open:
             self.query_one("#counts", Static).update(words)
 
     def _take(self, report: ImportReport) -> None:
-        if not self.is_attached:
+        if not self.is_open:
             return
         self.found = report
         self._fault("")
@@ -171,7 +174,7 @@ class ImportScreen(FormScreen):
     def _unreadable(self, error: InputError, found: dict[str, str]) -> None:
         """Asks for the columns if that is what is missing; else shows why nothing can be imported."""
         self._queued = False
-        if not self.is_attached:
+        if not self.is_open:
             return
         if len(found) >= len(USUAL_COLUMNS):
             self.samples = found
@@ -187,6 +190,12 @@ class ImportScreen(FormScreen):
         if name == "columns" and not self._names():
             return say("import_screen.no_columns", self.services.options.lang)
         return ""
+
+    @property
+    def footer_labels(self) -> Mapping[str, str]:
+        """What enter does."""
+        does = "choose" if self.mapping else "go_on" if self.written is not None else ""
+        return {"go": say(f"import_screen.{does}", self.services.options.lang)} if does else {}
 
     def _names(self) -> list[str]:
         files = self.found.files if self.found is not None else ()
@@ -283,15 +292,16 @@ class ImportScreen(FormScreen):
 
     def _stopped(self, words: str) -> None:
         self._wanted = None
-        self._fault(words)
-        self._show()
+        if self.is_open:
+            self._fault(words)
+            self._show()
 
     def _finished(self, found: ImportReport) -> None:
         """Shows what was written."""
         self._wanted, self.written = None, found
         for part in PARTS:
             remembered.remember(self.services.options.logs, SETTINGS[part], found.file(part))
-        if self.is_attached:
+        if self.is_open:
             self.query_one("#rows").focus()
             self._fault("")
             self._show()
@@ -326,7 +336,7 @@ class ImportScreen(FormScreen):
     def _fault(self, words: str) -> None:
         fault = self.query_one("#fault", Static)
         fault.set_class(bool(words), "shown")
-        fault.update(words)
+        fault.update(safe(words, LONGEST_NOTICE))
 
     def _show(self) -> None:
         """Shows the rows, their numbers, and how they will be split."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from textual import work
 from textual.containers import VerticalScroll
+from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
@@ -16,6 +17,7 @@ from engine.contract.texts import say
 from sft_tui import model_choice, model_view
 from sft_tui.machine.host import HostReader
 from sft_tui.screen import actions
+from sft_tui.screen.base import LONGEST_NOTICE
 from sft_tui.screen.form_screen import FormScreen
 from sft_tui.screen.form_style import styled
 from sft_tui.screen.ink import Line, columns, fit
@@ -70,7 +72,8 @@ class ModelScreen(FormScreen):
         self.query_one("#about").border_title = say("model_screen.about", lang)
         self.query_one("#ways").border_title = say("model_screen.ways", lang)
         train = self.files.get("train_file", "")
-        self.query_one("#ways").border_subtitle = say("model_screen.on", lang, path=safe(train, 80)) if train else ""
+        on = say("model_screen.on", lang, path=safe(train, 80)) if train else ""
+        self.query_one("#ways").border_subtitle = Content(on)  # type: ignore[assignment]  # a path is no markup
         self._show()
 
     def on_resize(self, _event: object) -> None:
@@ -91,7 +94,7 @@ class ModelScreen(FormScreen):
             self.app.call_from_thread(self._take, found, free)
 
     def _take(self, found: ShownModel | InputError, free: int) -> None:
-        if not self.is_attached:
+        if not self.is_open:
             return
         self._free = free
         if isinstance(found, InputError):
@@ -108,7 +111,7 @@ class ModelScreen(FormScreen):
         facts, options = self.query_one("#facts", Static), self.query_one("#ways", OptionList)
         facts.set_class(bool(self.fault), "bad")
         if self.found is None:
-            facts.update(self.fault or say("here.reading", lang))
+            facts.update(safe(self.fault, LONGEST_NOTICE) or say("here.reading", lang))
             self.draw()
             return
         facts.update("\n".join(model_view.about_lines(self.found, lang, width)))

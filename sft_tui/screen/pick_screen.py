@@ -18,6 +18,7 @@ from sft_tui.candidates import candidates as found_for
 from sft_tui.here import Glances, model_at
 from sft_tui.obtaining import CancelledError, Wanted, must_be_obtained, obtained, progress_words
 from sft_tui.screen import actions
+from sft_tui.screen.editor import HARMLESS
 from sft_tui.screen.form_screen import FormScreen
 from sft_tui.screen.form_style import styled
 from sft_tui.screen.ink import Line
@@ -60,7 +61,8 @@ class PickScreen(FormScreen):
 
     def body(self) -> Iterable[Widget]:
         """The filter, the progress of a download, and the list."""
-        yield Input(id="filter", classes="framed", placeholder=say("pick.filter", self.services.options.lang))
+        words = say("pick.filter", self.services.options.lang)
+        yield Input(id="filter", classes="framed", placeholder=words, highlighter=HARMLESS)
         yield Static(id="progress", markup=False)
         options = OptionList(id="list", classes="framed", markup=False)
         options.can_focus = False
@@ -102,7 +104,7 @@ class PickScreen(FormScreen):
             self.app.call_from_thread(self._take, typed, found)
 
     def _take(self, typed: str, found: list[Candidate]) -> None:
-        if not self.is_attached or typed != self.typed:
+        if not self.is_open or typed != self.typed:
             return
         self.listed, self._listed_for = found, typed
         self._show_list()
@@ -148,7 +150,7 @@ class PickScreen(FormScreen):
 
     def _describe(self, one: Candidate, about: About) -> None:
         self._known[one.path] = about
-        if self.is_attached and one in self.listed:
+        if self.is_open and one in self.listed:
             width = max(20, self.app.size.width - 5)
             line = option_line(one, about, width, self.services.options.lang)
             self.options.replace_option_prompt_at_index(self.listed.index(one), styled(line, self.services.options.ink))
@@ -262,7 +264,7 @@ class PickScreen(FormScreen):
         self.app.call_from_thread(self._obtained, chosen, path, words, role)
 
     def _progress(self, words: str) -> None:
-        if self.is_attached:
+        if self.is_open:
             progress = self.query_one("#progress", Static)
             progress.set_class(bool(words), "busy")
             progress.update(words)

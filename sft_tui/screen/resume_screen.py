@@ -15,6 +15,7 @@ from sft_tui import rerun
 from sft_tui.options import parse
 from sft_tui.runs import Run
 from sft_tui.screen import actions, fix_keys
+from sft_tui.screen.editor import HARMLESS
 from sft_tui.screen.form_screen import FormScreen
 from sft_tui.screen.form_style import styled
 from sft_tui.screen.ink import Line
@@ -51,7 +52,7 @@ class ResumeScreen(FormScreen):
         rows: list[Widget] = []
         for name, value in self._before.items():
             shown = number(value) if value != "" else ""
-            field = Input(shown, id=f"set-{name}", select_on_focus=False)
+            field = Input(shown, id=f"set-{name}", select_on_focus=False, highlighter=HARMLESS)
             line = Horizontal(Label(styled([(name, "dim")], ink), markup=False), field, classes="setting")
             rows += [line, Label("", id=f"error-{name}", classes="error bad", markup=False)]
         yield VerticalScroll(*rows, can_focus=False, id="settings")

@@ -9,9 +9,10 @@ from textual.events import Key
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from sft_tui.screen.editor import LineInput
+from sft_tui.screen.editor import HARMLESS, LineInput
 from sft_tui.screen.form_style import styled
 from sft_tui.screen.ink import Ink, Line
+from sft_tui.text import safe
 
 FRAME = 2  # lines
 ERROR = 3  # lines kept for an error below the text
@@ -41,7 +42,7 @@ class SettingEditor(Vertical):
     def __init__(self) -> None:
         super().__init__(id="editor", classes="framed")
         self.setting, self.mode = "", ""
-        self.text = ValueInput(id="value", select_on_focus=False)
+        self.text = ValueInput(id="value", select_on_focus=False, highlighter=HARMLESS)
         self.error = Static(id="error", classes="bad")
         self.list = OptionList(id="choices")
         self._choices: list[str] = []
@@ -98,7 +99,7 @@ class SettingEditor(Vertical):
     def refuse(self, words: str) -> None:
         """Shows below the text why it is refused; the text stays."""
         self.text.waiting = False
-        self.error.update(Text(words))
+        self.error.update(Text(safe(words, 800)))
         self.error.display = self.mode == LINE and bool(words)
 
     def mark(self) -> None:
@@ -130,5 +131,5 @@ class SettingEditor(Vertical):
     def _line(self, place: int) -> Line:
         choice = self._choices[place]
         if self.mode != PARTS or place == len(self._choices) - 1:
-            return [(choice, "")]
-        return [("[x] " if choice in self._marked else "[ ] ", "accent"), (choice, "")]
+            return [(safe(choice, 200), "")]
+        return [("[x] " if choice in self._marked else "[ ] ", "accent"), (safe(choice, 200), "")]

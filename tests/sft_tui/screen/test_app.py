@@ -1,5 +1,6 @@
 """The app: keys and screens."""
 
+import asyncio
 from collections.abc import Callable
 
 from textual.events import Key
@@ -19,3 +20,16 @@ def test_keys_pressed_at_once_are_all_handled(played: Callable[..., None]) -> No
         await until(pilot, lambda: screen.question is not None and screen.question.typed == "/tmp/q.parquet")
 
     played(SOUND, steps)
+
+
+def test_what_a_thread_brings_to_an_app_that_closes_is_left_out(played: Callable[..., None]) -> None:
+    drawn: list[str] = []
+
+    async def steps(_pilot: Pilot[int], screen: LaunchScreen) -> None:
+        app = screen.app
+        await asyncio.to_thread(app.call_from_thread, drawn.append, "before")
+        app.exit()
+        await asyncio.to_thread(app.call_from_thread, drawn.append, "after")
+
+    played(SOUND, steps)
+    assert drawn == ["before"]

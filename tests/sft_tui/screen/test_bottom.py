@@ -30,6 +30,20 @@ def test_the_footer_can_be_clicked() -> None:
     assert footer_at(actions.RUN, "en", 300, 299, offered) == ""
 
 
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_what_is_possible_now_comes_first(lang: Lang) -> None:
+    shown = "".join(text for text, _ in footer(actions.RUN, lang, 60, lambda _: True))
+    assert shown.lstrip().startswith("enter ")
+    assert footer_at(actions.RUN, lang, 60, 2, lambda _: True) == "rows"
+
+
+def test_a_key_has_the_label_of_what_it_does_now() -> None:
+    labels = {"go": "continue"}
+    shown = "".join(text for text, _ in footer(actions.IMPORT, "en", 60, lambda _: True, labels))
+    assert " enter continue " in shown
+    assert footer_at(actions.IMPORT, "en", 60, shown.index("continue"), lambda _: True, labels) == "go"
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_long_question_is_shown_to_its_end(width: int) -> None:
     words = f"Delete {', '.join(f'model_save/sft_small/checkpoints/step-{n:08d}' for n in range(5))} (2.90 GB)? y/n"
@@ -47,6 +61,11 @@ def test_the_end_of_a_long_input_stays_visible() -> None:
     shown = ["".join(text for text, _ in line) for line in lines]
     assert shown[0].startswith(" train_file = 数据")
     assert shown[-1].rstrip().endswith("end▏")
+
+
+def test_a_text_to_be_edited_is_harmless() -> None:
+    lines = asked(Question("note", print, typed="a\x1b[2J\u202eb", cursor=2), 60)
+    assert "note a␛▏[2J\ufffdb" in "".join(text for line in lines for text, _ in line)
 
 
 def test_any_number_of_choices_can_be_reached() -> None:

@@ -13,7 +13,7 @@ from sft_tui.screen.base import Options
 from sft_tui.screen.charted import Charted
 from sft_tui.screen.run_screen import RunScreen
 from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
-from tests.sft_tui.screen.conftest import until, write_run
+from tests.sft_tui.screen.conftest import plain, until, write_run
 
 Steps = Callable[[Pilot[int], RunScreen, Charted], Awaitable[None]]
 LOSSES = [50.0 if number == 30 else 2.0 + number % 3 / 10 for number in range(1, 58)]
@@ -124,5 +124,17 @@ def test_smoothing_and_all_values_are_said_in_the_frame(play: Callable[[Steps], 
         assert "─ mean  ●" in shown(screen)
         await pilot.press("G")
         assert "cut (G)" not in shown(screen)
+
+    play(steps)
+
+
+def test_a_cursor_offers_the_rows_first_on_a_narrow_screen(play: Callable[[Steps], None]) -> None:
+    async def steps(pilot: Pilot[int], screen: RunScreen, _charted: Charted) -> None:
+        await pilot.resize_terminal(80, 24)
+        await pilot.press("3")
+        await until(pilot, lambda: screen.app.size.width == 80)
+        assert "enter rows" not in plain(screen.bottom_lines(80))
+        await pilot.press("x")
+        assert plain(screen.bottom_lines(80)).startswith(" enter rows ")
 
     play(steps)

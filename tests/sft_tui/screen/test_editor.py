@@ -8,7 +8,7 @@ from textual.pilot import Pilot
 
 from engine.contract.messages import InputError
 from sft_tui.screen.bottom import Question
-from sft_tui.screen.editor import pasted
+from sft_tui.screen.editor import HARMLESS, pasted
 from sft_tui.screen.launch_screen import LaunchScreen
 from tests.sft_tui.screen.conftest import SOUND, shown
 
@@ -81,3 +81,10 @@ def test_pasted_text_is_inserted_as_one_line(played: Callable[..., None]) -> Non
         assert screen.question.typed == "a'b'"
 
     played(SOUND, steps)
+
+
+def test_a_text_with_sequences_is_shown_one_character_for_one() -> None:
+    text = "a\x1b[2J\u202e\udc80\n路"
+    shown = HARMLESS(text).plain
+    assert shown == "a␛[2J\ufffd\ufffd␊路"
+    assert len(shown) == len(text)

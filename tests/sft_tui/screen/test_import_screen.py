@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -12,15 +13,16 @@ from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Static
 
 from engine.contract.import_report import ColumnsReport
+from engine.contract.messages import InputError
 from engine.contract.requests import ColumnsRequest, Request
 from engine.data.importing import convert
-from sft_tui import remembered
+from sft_tui import data_import, remembered
 from sft_tui.preflight import ask_engine
 from sft_tui.screen import here_screen
 from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.base import Options
 from sft_tui.screen.import_screen import ImportScreen
-from tests.sft_tui.screen.conftest import until
+from tests.sft_tui.screen.conftest import plain, until
 
 Steps = Callable[[Pilot[int], ImportScreen], Awaitable[None]]
 TALK = [
@@ -67,6 +69,10 @@ def text(screen: ImportScreen, name: str) -> str:
     return str(screen.query_one(f"#{name}", Static).content)
 
 
+def footer(screen: ImportScreen) -> str:
+    return plain(screen.bottom_lines(screen.app.size.width))
+
+
 def rows(path: str) -> int:
     return int(pq.read_metadata(path).num_rows)
 
@@ -75,6 +81,7 @@ def rows(path: str) -> int:
 def test_enter_shows_writes_and_continues(size: tuple[int, int]) -> None:
     async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
         await until(pilot, lambda: screen.found)
+        assert "enter import" in footer(screen)
         assert "user: Where is order 0?" in text(screen, "preview")
         assert "100 conversations, 0 records refused: 85 to train on, 10 for validation, 5 for the test" in text(
             screen, "counts"
@@ -82,6 +89,7 @@ def test_enter_shows_writes_and_continues(size: tuple[int, int]) -> None:
         await pilot.press("enter")
         await until(pilot, lambda: screen.written)
         assert "85 conversations written to data/chat_train.parquet" in text(screen, "preview")
+        assert "enter continue" in footer(screen)
         await pilot.press("enter")
         await until(pilot, lambda: pilot.app.screen is not screen)
 
@@ -96,6 +104,7 @@ def test_columns_are_chosen_by_their_samples() -> None:
         options = screen.query_one("#columns", OptionList)
         assert "Which column is the prompt?" in str(options.border_title)
         assert "Was ist 0?" in str(options.options[0].prompt)
+        assert "enter choose" in footer(screen)
         await pilot.press("enter")
         assert "response" in str(options.border_title)
         assert len(options.options) == 2
@@ -151,6 +160,22 @@ def test_a_wrong_value_is_shown_in_its_place() -> None:
     assert rows("data/chat_valid.parquet") == 20
 
 
+def test_every_value_is_reached_by_keys() -> None:
+    async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
+        await until(pilot, lambda: screen.found)
+        assert "tab values" in footer(screen)
+        await pilot.press("tab")
+        assert screen.focused is screen.query_one("#sample", Input)
+        await pilot.press("end", "backspace", *"40", "tab", "tab", "shift+tab")
+        assert screen.focused is screen.query_one("#valid_ratio", Input)
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.written)
+        assert screen.focused is screen.query_one("#rows")
+
+    play("data.jsonl", steps)
+    assert sum(rows(f"data/chat_{part}.parquet") for part in ("train", "valid", "test")) == 40
+
+
 def test_a_history_makes_pairs_of_conversations() -> None:
     async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
         await until(pilot, lambda: screen.found)
@@ -195,3 +220,45 @@ def test_an_import_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert play("data.jsonl", steps) == []
     assert not Path("data").exists()
+
+
+def test_an_import_ends_with_a_screen_that_is_closed_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    began, over = threading.Event(), threading.Event()
+
+    def importing(_sources: object, progress: ask_engine.Progress, **how: object) -> object:
+        if "train" not in how:
+            return convert_rows(_sources, progress, **how)
+        began.set()
+        try:
+            while True:
+                progress("data.jsonl", 1, 2)
+                time.sleep(0.01)
+        finally:
+            over.set()
+
+    convert_rows: Callable[..., object] = data_import.import_rows
+    monkeypatch.setattr(data_import, "import_rows", importing)
+
+    async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
+        await until(pilot, lambda: screen.found)
+        await pilot.press("enter")
+        await until(pilot, began.is_set)
+        pilot.app.pop_screen()
+        await until(pilot, over.is_set)
+        await until(pilot, lambda: all(worker.is_finished for worker in pilot.app.workers))
+        assert screen._wanted is None
+
+    play("data.jsonl", steps)
+
+
+def test_what_is_wrong_with_a_file_is_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **_how: object) -> object:
+        raise InputError("import_bad_history", value="\x1b]0;title\x07")
+
+    monkeypatch.setattr(data_import, "import_rows", refused)
+
+    async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
+        await until(pilot, lambda: text(screen, "fault"))
+        assert "␛]0;title␇" in text(screen, "fault")
+
+    play("data.jsonl", steps)

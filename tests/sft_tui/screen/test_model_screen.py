@@ -31,11 +31,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_view, "shown", lambda _path: SHOWN)
 
 
-def play(steps: Steps, size: tuple[int, int] = (120, 40)) -> None:
+def play(steps: Steps, size: tuple[int, int] = (120, 40), path: str = "models/smol") -> None:
     async def go() -> None:
         app = SftTuiApp(Options(Path("logs")))
         async with app.run_test(size=size) as pilot:
-            app.open_model("models/smol", FILES)
+            app.open_model(path, FILES)
             await until(pilot, lambda: isinstance(app.screen, ModelScreen) and app.screen.is_mounted)
             screen = app.screen
             assert isinstance(screen, ModelScreen)
@@ -59,7 +59,9 @@ def test_a_model_is_shown_with_what_would_learn(size: tuple[int, int], launched:
         ways = [str(option.prompt) for option in screen.query_one("#ways", OptionList).options]
         assert ways[0].startswith("LoRA r 16")
         assert "t.parquet" in str(screen.query_one("#ways").border_subtitle)
-        await pilot.press("down", "enter")
+        await pilot.press("tab")
+        assert screen.focused is screen.query_one("#about")
+        await pilot.press("shift+tab", "down", "enter")
         assert launched == [("chat", {"pretrained_model": "models/smol", **FILES})]
 
     play(steps, size)
@@ -120,3 +122,18 @@ def test_the_launch_screen_gets_the_model_and_the_files(monkeypatch: pytest.Monk
         assert launch.state.config.train_file == "t.parquet"
 
     play(steps)
+
+
+def test_foreign_text_is_neither_markup_nor_read_by_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: str) -> ShownModel:
+        raise InputError("folder_unwritable", path=path, why="no")
+
+    monkeypatch.setattr(model_view, "shown", refused)
+    monkeypatch.setitem(FILES, "train_file", "data [v2].parquet")
+
+    async def steps(pilot: Pilot[int], screen: ModelScreen) -> None:
+        await until(pilot, lambda: screen.fault)
+        assert "\x1b" not in str(screen.query_one("#facts", Static).content)
+        assert screen.query_one("#ways")._border_subtitle.plain == "on data [v2].parquet"  # type: ignore[attr-defined]
+
+    play(steps, path="models/\x1b[2J")
