@@ -28,11 +28,6 @@ class Candidate:
     folder: bool = False
     fits: bool = True
 
-    @property
-    def is_model(self) -> bool:
-        """Whether it is a folder with a model."""
-        return self.folder and model_at(os.path.expanduser(self.path)) is not None
-
 
 def fitting(setting: str) -> Fitting:
     """What a setting takes."""

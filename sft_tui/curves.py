@@ -28,7 +28,6 @@ class Metric:
 
     of: Callable[[events.Step], float]
     noisy: bool = True  # measured, not computed
-    is_share: bool = False  # from 0 to 1
 
 
 METRICS = {
@@ -36,7 +35,7 @@ METRICS = {
     "lr": Metric(lambda step: step.lr, noisy=False),
     "grad_norm": Metric(lambda step: step.grad_norm),
     "rate": Metric(lambda step: step.tokens_per_second or math.nan),
-    "padding": Metric(_padding, is_share=True),
+    "padding": Metric(_padding),
 }
 # Measures that evaluations may have next to the loss, which is in the chart of the steps' losses.
 SCORES = ("bleu", *(name for name in MEASURES if name not in ("loss", "bleu", "perplexity")), "perplexity")

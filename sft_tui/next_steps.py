@@ -14,7 +14,6 @@ from sft_tui.starting import options
 
 Kind = Literal["demo", "import", "model", "learn", "watch", "resume", "talk", "test", "data", "queue", "launch"]
 MOST_IMPORTS, MOST_MODELS = 3, 3  # that are offered
-DEMO_MODEL = "SmolLM2-135M-Instruct"
 
 
 @dataclass(frozen=True)

@@ -91,4 +91,4 @@ def _read(logs: Path) -> Remembered:
 def _write(logs: Path, known: Remembered) -> None:
     with contextlib.suppress(OSError, ValueError):  # a file name may be invalid UTF-8
         logs.mkdir(parents=True, exist_ok=True)
-        write_json(logs / FILE, as_json(known))
+        write_json(logs / FILE, as_json(known), durable=False)

@@ -24,13 +24,12 @@ class _ModelConfig:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """The note about a run, its processes, what its model is, and whether it has published one."""
+    """The note about a run, its processes, what its model is, and what else its own files do not say."""
 
     note: Note = field(default_factory=Note)
     processes: AttemptProcesses = field(default_factory=AttemptProcesses)
     model_type: str = ""  # as the model's config.json names it
     began_from: str = ""  # the run whose best model it started from
-    has_model: bool = False
     judged: Tally | None = None  # the user's blind judgements of the run's replies
     why_not_resumable: Message | None = None
 
@@ -46,7 +45,6 @@ def read(run: Run) -> RunFacts:
         processes=read_processes(run_dir),
         model_type=_type_of(best) or (_type_of(base) if base.name else ""),
         began_from=OutputDir(base.parent).owner().run if base.name == best.name else "",
-        has_model=output is not None and best.is_dir(),
         judged=judging.summary(run_dir.blind),
         why_not_resumable=starting.why_not_resumable(run),
     )

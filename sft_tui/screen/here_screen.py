@@ -12,7 +12,7 @@ from textual.worker import get_current_worker
 
 from engine.contract.durable import free_bytes
 from engine.contract.texts import say
-from sft_tui import demo, runs, starting
+from sft_tui import chat_names, demo, runs, starting
 from sft_tui.here import Found, scan
 from sft_tui.machine.host import HostReader
 from sft_tui.next_steps import Step, next_steps
@@ -110,11 +110,12 @@ class HereScreen(CanvasScreen):
         super().on_key(event)
 
     def do_choose(self) -> None:
-        """Carries out the step whose number was pressed."""
-        if self._digit <= len(self.state.steps):
+        """Carries out the step whose number was pressed; without a number, the one under the cursor."""
+        place = self._digit - 1 if self._digit else self.state.cursor
+        if place < len(self.state.steps):
             self._chosen = True
-            self.state = replace(self.state, cursor=self._digit - 1, queued=False)
-            self._carry_out(self.state.steps[self._digit - 1])
+            self.state = replace(self.state, cursor=place, queued=False)
+            self._carry_out(self.state.steps[place])
 
     def clicked(self, x: int, y: int) -> None:
         """Moves the cursor to the step that was clicked; a click on the one under the cursor carries it out."""
@@ -144,7 +145,7 @@ class HereScreen(CanvasScreen):
             "learn": lambda: services.open_model(subject, step.files),
             "watch": lambda: services.open_run(subject),
             "resume": lambda: services.start_run(starting.plan_resume(self._run(subject).record, {})),
-            "talk": lambda: services.open_chat([step.run.model] if step.run else [], subject),
+            "talk": lambda: services.open_chat(chat_names.models_of(self._run(subject)), subject),
             "test": lambda: services.start_run(starting.plan_test(self._run(subject), {})),
             "queue": services.open_queue,
             "launch": lambda: self.do("launch"),

@@ -19,6 +19,7 @@ from sft_tui.screen.run_contents import RunView, Selection
 from sft_tui.text import safe
 
 SHOWN_SECONDS = 0.3  # between two drawings of what a search has found
+OF_HITS = ("next_hit", "previous_hit")
 SEARCH_PAUSE = 0.002  # seconds between two pieces, to leave time to keys
 
 
@@ -40,6 +41,12 @@ class LogScreen(CanvasScreen):
         width, height = self.app.size
         areas = run_view.areas_of(view, width, height - 1)
         return next((area.inside for area in areas if area.name == "log"), (width - 4, height - 3))
+
+    def why_disabled(self, name: str) -> str:
+        """Why an action cannot be carried out: without words to search for, the log has no hits."""
+        if name in OF_HITS and not self.selection.search:
+            return say("screen.no_search", self.services.options.lang)
+        return super().why_disabled(name)
 
     def do_level(self) -> None:
         """Shows another level of the log."""

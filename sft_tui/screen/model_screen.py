@@ -73,7 +73,7 @@ class ModelScreen(FormScreen):
         self.query_one("#ways").border_title = say("model_screen.ways", lang)
         train = self.files.get("train_file", "")
         on = say("model_screen.on", lang, path=safe(train, 80)) if train else ""
-        self.query_one("#ways").border_subtitle = Content(on)  # type: ignore[assignment]  # a path is no markup
+        self.query_one("#ways").border_subtitle = Content(on)  # whose path must not be read as markup
         self._show()
 
     def on_resize(self, _event: object) -> None:

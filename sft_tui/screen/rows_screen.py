@@ -1,6 +1,7 @@
 """The screen of the rows that made a step's loss: a thread reads them, a process of the engine weighs their tokens."""
 
 import queue
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,7 @@ class RowsScreen(CanvasScreen):
         self.train_file = Path()
         self._wishes: queue.SimpleQueue[Wish] = queue.SimpleQueue()
         self._weigher: Weigher | None = None
+        self._changing = threading.Lock()  # the list of rows that are left out
         self.over = False  # the process has ended, and rows that it has not weighed stay as they are
 
     def on_mount(self) -> None:
@@ -250,12 +252,13 @@ class RowsScreen(CanvasScreen):
     def change_list(self, row: int) -> None:
         """Adds a row to the list, or takes it off, in a thread: the row is read for its digest."""
         lang, file = self.services.options.lang, safe(str(leave_out_path(self.train_file)), 200)
-        out = row not in self.state.left_out
         try:
-            if out:
-                leaving_out.leave_out(self.train_file, [row])
-            else:
-                leaving_out.take_back(self.train_file, [row])
+            with self._changing:  # a key may be pressed before the one before it has been carried out
+                out = row not in read_leave_out(self.train_file).digests
+                if out:
+                    leaving_out.leave_out(self.train_file, [row])
+                else:
+                    leaving_out.take_back(self.train_file, [row])
             words, role = say("rows.leaving_out" if out else "rows.taken_back", lang, row=row, file=file), "accent"
         except InputError as error:
             words, role = error.message.text(lang), "bad"

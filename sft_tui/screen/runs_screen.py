@@ -213,8 +213,8 @@ class RunsScreen(RunActions, ChartScreen):
         self._wanted.set()
 
     def do_back(self) -> None:
-        """Shows all runs again if they are filtered; else leaves this screen."""
-        if self.state.filter:
+        """Hides the cursor of the chart, then shows all runs again if they are filtered, then leaves this screen."""
+        if self.state.filter and not self.cursor_shown:
             self._filtered("")
         else:
             super().do_back()

@@ -16,7 +16,6 @@ from sft_tui.wrapping import wrap
 LEAST_LIST = 8  # lines of the list
 LEAST_NAME, LEAST_END = 12, 16  # columns of a run's name, and of how it ended
 LEAST_CHART, MOST_CHART = 7, 16  # lines of the chart of the run under the cursor
-LEAST_SIDE = 40  # columns of that chart next to the details
 
 
 def draw(view: RunsView, width: int, height: int) -> list[Line]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sft_tui import candidates as module
-from sft_tui.candidates import Candidate, candidates, completed, is_path, parent, split
+from sft_tui.candidates import candidates, completed, is_path, parent, split
 from tests.sft_tui.test_here import model
 
 
@@ -112,4 +112,3 @@ def test_what_a_setting_takes() -> None:
         "rows", "tokenizer", "model", "folder",
     ]  # fmt: skip
     assert module.is_gguf("nowhere.gguf") is False
-    assert Candidate("x", "folder", "x", folder=True).is_model is False

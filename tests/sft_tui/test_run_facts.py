@@ -30,7 +30,7 @@ def test_the_run_that_made_the_model_is_named(run: Run) -> None:
     write_json(Path("a/best/config.json"), {"model_type": "llama"})
     notes.write(run.run_dir, notes.Note("x"))
     found = run_facts.read(run)
-    assert (found.began_from, found.model_type, found.has_model, found.note.text) == ("a-1", "llama", False, "x")
+    assert (found.began_from, found.model_type, found.note.text) == ("a-1", "llama", "x")
 
 
 def test_the_kind_of_the_trained_model_comes_first(run: Run) -> None:
@@ -38,7 +38,7 @@ def test_the_kind_of_the_trained_model_comes_first(run: Run) -> None:
     write_json(Path("config.json"), {"model_type": "qwen2"})
     Path("b/best/config.json").symlink_to(Path("config.json").absolute())
     found = run_facts.read(replace(run, output=OutputDir(Path("b"))))
-    assert (found.model_type, found.has_model) == ("qwen2", True)
+    assert found.model_type == "qwen2"
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"model_type": 7}', '{"model_type": "' + "x" * 300 + '"}'])

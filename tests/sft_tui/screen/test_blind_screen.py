@@ -159,7 +159,7 @@ def test_prompts_that_come_after_the_screen_was_left_are_not_asked(
         await until(pilot, lambda: not screen.is_open and screen._left)
         known.set()
         await until(pilot, read.is_set)
-        await until(pilot, lambda: all(worker.is_finished for worker in pilot.app.workers))
+        await until(pilot, lambda: not any(worker.group == "blind" for worker in pilot.app.workers))
         assert screen.comparison is None
         assert not screen._asked
 
@@ -194,8 +194,12 @@ def test_prompts_that_the_test_file_lacks_are_from_the_validation_file(
 
 def test_only_files_that_exist_are_asked_for_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    facts = PromptFacts(("one",), 1, 0, 0)
-    monkeypatch.setattr(blind_screen, "_facts", lambda _config, setting, _seed: asked.append(setting) or facts)
+
+    def facts(_config: RunConfig, setting: str, _seed: int) -> PromptFacts:
+        asked.append(setting)
+        return PromptFacts(("one",), 1, 0, 0)
+
+    monkeypatch.setattr(blind_screen, "_facts", facts)
     blind_screen.held_out(config(tmp_path, "valid.parquet"), 0)
     assert asked == ["validation_file"]
 

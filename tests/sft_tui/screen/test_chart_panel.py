@@ -126,7 +126,7 @@ def test_scores_and_the_curves_of_each_gpu_are_drawn() -> None:
 
 
 def test_a_metric_without_values_says_so() -> None:
-    assert "no values of it" in plain(chart_panel.draw(curve_screen("gpu_load"), 80, 20))
+    assert "no such values" in plain(chart_panel.draw(curve_screen("gpu_load"), 80, 20))
 
 
 @settings(max_examples=25, deadline=None)

@@ -72,11 +72,11 @@ def test_the_cursor_reads_a_step_and_opens_its_rows(
         assert "step 55  train 2.1000" in shown(screen)
         assert "enter rows" in shown(screen).splitlines()[-1]
         await pilot.press("shift+left", "right")
-        assert screen.selection.cursor == 51
+        await until(pilot, lambda: screen.selection.cursor == 51)
         await pilot.press("home")
         assert "step 1  train" in shown(screen)
         await pilot.press("end", "pageup")
-        assert screen.selection.cursor == 32
+        await until(pilot, lambda: screen.selection.cursor == 32)
         await pilot.press("left_curly_bracket")
         assert "step 30  train 50.00" in shown(screen)
         await pilot.press("left_curly_bracket")

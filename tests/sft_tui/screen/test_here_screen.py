@@ -10,6 +10,7 @@ import pytest
 from textual.pilot import Pilot
 
 from sft_tui.here import Found
+from sft_tui.next_steps import Step
 from sft_tui.screen import here_screen
 from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.base import Options
@@ -93,6 +94,9 @@ def test_steps_are_shown_before_everything_is_read(monkeypatch: pytest.MonkeyPat
 
 
 def test_digits_and_the_cursor_carry_out_their_steps(monkeypatch: pytest.MonkeyPatch, opened: Opened) -> None:
+    monkeypatch.setattr(HereScreen, "_run", lambda _screen, name: name)
+    monkeypatch.setattr("sft_tui.chat_names.models_of", lambda _run: ["models/smol", "model_save/x/best"])
+
     async def steps(pilot: Pilot[int], screen: HereScreen) -> None:
         await until(pilot, lambda: len(screen.state.steps) > 3)
         kinds = [step.kind for step in screen.state.steps]
@@ -107,7 +111,7 @@ def test_digits_and_the_cursor_carry_out_their_steps(monkeypatch: pytest.MonkeyP
         await pilot.press(*["home"], *["down"] * kinds.index("import"), "enter")
         assert last() == ("open_import", ("chats.jsonl",))
         await pilot.press(str(kinds.index("talk") + 1))
-        assert last() == ("open_chat", (["model_save/x/best"], "mine-1"))
+        assert last() == ("open_chat", (["models/smol", "model_save/x/best"], "mine-1"))
         await pilot.press(str(kinds.index("model") + 1))
         assert last()[1][0] == "pretrained_model"
         last()[1][2]("elsewhere/m")
@@ -158,3 +162,17 @@ def test_the_first_screen_is_that_of_the_demo_or_of_the_folder(
             assert len(commands) == len(option)
 
     asyncio.run(asyncio.wait_for(go(), 60))
+
+
+def test_the_palette_takes_the_step_under_the_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+    carried: list[Step] = []
+    monkeypatch.setattr(HereScreen, "_carry_out", lambda _screen, step: carried.append(step))
+
+    async def steps(pilot: Pilot[int], screen: HereScreen) -> None:
+        await until(pilot, lambda: screen.state.steps and not screen.state.found.reading)
+        expected = screen.state.steps[1]
+        await pilot.press("down", "ctrl+p", *"number", "enter")
+        await until(pilot, lambda: carried)
+        assert carried == [expected]
+
+    play(EVERYTHING, steps, monkeypatch)

@@ -141,3 +141,14 @@ def test_a_snapshot_does_not_shorten_the_search(logs: Path) -> None:
         await until(pilot, lambda: "1 of 1" in shown(screen))
 
     play(logs, steps)
+
+
+def test_without_a_search_there_is_no_next_hit(logs: Path) -> None:
+    async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
+        await to_log(pilot, screen)
+        for key in ("n", "N"):
+            await pilot.press(key)
+            assert "/ searches the log" in shown(screen)
+            await pilot.press("k")
+
+    play(logs, steps)

@@ -1,7 +1,8 @@
 """The rows of a step with their keys, without a model: what a person sees, copies and leaves out, and why not."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from engine.contract.record import RunRecord
 from engine.contract.row_losses import RowLoss, StepRows, continued
 from engine.contract.rundir import RunDir
 from engine.contract.weighed import RowBeginning, WeighedRow
+from sft_tui import leaving_out
 from sft_tui.screen import rows_screen
 from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.base import Options
@@ -110,6 +112,24 @@ def test_a_row_is_left_out_and_taken_back(logs: Path) -> None:
         assert "▸x" in shown(screen)
         assert "left out of the next run" in shown(screen)
         await pilot.press("x")
+        await until(pilot, lambda: "Row 1 is trained on again" in shown(screen))
+        assert not Path("train.parquet.leave-out.json").exists()
+
+    play(logs, steps)
+
+
+def test_keys_pressed_at_once_leave_out_one_row_after_another(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow, known = leaving_out.leave_out, threading.Event()
+
+    def leave_out(data_file: Path, rows: Sequence[int]) -> None:
+        known.wait(30)
+        slow(data_file, rows)
+
+    monkeypatch.setattr(leaving_out, "leave_out", leave_out)
+
+    async def steps(pilot: Pilot[int], screen: RowsScreen) -> None:
+        await pilot.press("x", "x")
+        known.set()
         await until(pilot, lambda: "Row 1 is trained on again" in shown(screen))
         assert not Path("train.parquet.leave-out.json").exists()
 

@@ -140,6 +140,12 @@ def test_a_filter_is_typed_and_left_with_escape(three: Path) -> None:
         await pilot.press("slash", *"keep", "enter")
         assert names(screen) == "2"
         assert "/keep 1 of 3" in shown(screen)
+        await until(pilot, lambda: screen.charted() is not None and screen._steps > 1)
+        await pilot.press("x")
+        assert screen.cursor_shown
+        await pilot.press("escape")
+        assert not screen.cursor_shown
+        assert names(screen) == "2"
         await pilot.press("escape")
         assert len(screen.state.listed) == 3
         assert screen.app.screen is screen
