@@ -54,6 +54,10 @@ class Film:
             self.tmux.keep(shown, *(words if size == LARGE else ()), until=until, picture=True)
         self.tmux.resize(LARGE)
 
+    def settled(self, shown: str) -> bool:
+        """Whether nothing is read or computed any more."""
+        return not any(self.words(f"rows.{doing}") in shown for doing in ("reading", "weighing"))
+
     def count(self, path: Path) -> None:
         """Writes how many keys each scene took."""
         lines = ["| | keys |", "|---|---:|", *(f"| {name} | {keys} |" for name, keys in self.scenes)]
@@ -111,7 +115,7 @@ def train(shot: Film) -> None:
     tmux.press("3", "x", "S-Left", "S-Left")
     shot.scene("cursor", RUN, "lr")
     tmux.press("Enter")
-    shot.scene("rows", "%", until=lambda text: shot.words("rows.weighing") not in text)
+    shot.scene("rows", "%", until=shot.settled)
     tmux.press("Escape", "Escape", "T")
     tmux.wait("-test-")
     shot.scene("tested", finished, "-test-")
@@ -137,7 +141,7 @@ def compare(shot: Film) -> None:
     tmux.wait(AGAIN, RUN)
     tmux.press("Space", "Down", "Down", "Space")
     shot.scene("compared", AGAIN, "epochs")
-    tmux.press("Tab", "Tab")
+    tmux.press("Tab")
     shot.scene("replies", AGAIN)
 
 
