@@ -10,7 +10,6 @@ import click
 import pytest
 
 from bench.pages import ROOT, filled, pages
-from bench.picture import svg
 from sft_tui.cli.main import cli
 
 MARKDOWN = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")))
@@ -61,34 +60,19 @@ def test_commands_of_a_page_are_understood(name: str, tmp_path: Path, monkeypatc
         command.make_context("sft-tui", rest)
 
 
-@pytest.mark.parametrize(
-    ("name", "screen"),
-    [
-        ("README.md", "2-run"),
-        ("README.zh.md", "zh-80x24-run"),
-        ("README.md", "chat-5-run"),
-        ("README.zh.md", "chat-5-run"),
-    ],
-)
-def test_a_readme_shows_a_picture_of_a_real_screen(name: str, screen: str) -> None:
-    assert f"](docs/screens/{screen}.svg)" in (ROOT / name).read_text(encoding="utf-8")
-    shown = "".join(ElementTree.parse(SCREENS / f"{screen}.svg").getroot().itertext())
-    assert without_blanks(shown) == without_blanks((SCREENS / f"{screen}.txt").read_text(encoding="utf-8"))
+def test_readmes_show_the_film() -> None:
+    for name, lang in (("README.md", "en"), ("README.zh.md", "zh")):
+        shown = re.findall(r"\]\(docs/screens/(film-\w+)-[^)]*\.svg\)", (ROOT / name).read_text(encoding="utf-8"))
+        assert len(shown) >= 5
+        assert set(shown) == {f"film-{lang}"}
+
+
+@pytest.mark.parametrize("picture", sorted(SCREENS.glob("*.svg")), ids=lambda path: path.stem)
+def test_a_picture_is_of_the_screen_kept_as_text(picture: Path) -> None:
+    shown = "".join(ElementTree.parse(picture).getroot().itertext())
+    assert without_blanks(shown) == without_blanks(picture.with_suffix(".txt").read_text(encoding="utf-8"))
 
 
 def without_blanks(text: str) -> str:
     """The text without spaces and line ends."""
     return "".join(text.split())
-
-
-def test_a_picture_places_characters_by_their_columns() -> None:
-    root = ElementTree.fromstring(svg("\x1b[1;38;2;255;0;0mab\x1b[0m损失<\n \x1b[48;2;0;0;255m好\x1b[0m"))
-    texts = [part for part in root.iter() if part.tag.endswith("text")]
-    assert [part.text for part in texts] == ["ab", "损失", "<", "好"]
-    first, wide, last, below = (part.attrib for part in texts)
-    assert (first["fill"], first["font-weight"]) == ("#ff0000", "bold")
-    assert float(wide["textLength"]) == 2 * float(first["textLength"])
-    assert float(last["x"]) == pytest.approx(float(wide["x"]) + float(wide["textLength"]))
-    assert float(below["y"]) > float(last["y"])
-    (paper,) = (part.attrib for part in root.iter() if part.attrib.get("fill") == "#0000ff")
-    assert (paper["x"], paper["width"]) == (below["x"], below["textLength"])
