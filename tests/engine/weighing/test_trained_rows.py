@@ -26,5 +26,5 @@ def test_a_row_begins_with_its_own_texts(rows: TrainedRows) -> None:
 @pytest.mark.parametrize("wanted", [WantedRow(6, 7, 1), WantedRow(6, 6, 9999), WantedRow(10**6, 6, 3)])
 def test_another_row_in_its_place_is_not_shown(rows: TrainedRows, wanted: WantedRow) -> None:
     assert rows.beginning(wanted).changed
-    with pytest.raises(InputError, match="another row"):
+    with pytest.raises(InputError, match="no longer what the run was trained on"):
         rows.row(wanted)

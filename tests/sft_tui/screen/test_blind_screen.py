@@ -145,9 +145,10 @@ def test_a_comparison_without_a_run_says_that_it_is_not_kept(
 def test_prompts_that_come_after_the_screen_was_left_are_not_asked(
     judged: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known, read = threading.Event(), threading.Event()
+    begun, known, read = threading.Event(), threading.Event(), threading.Event()
 
     def slow(*_: object) -> blind_screen.Prompts:
+        begun.set()
         known.wait(30)
         read.set()
         return blind_screen.Prompts(("late",), ("some.parquet",), 0, compared=True)
@@ -155,6 +156,7 @@ def test_prompts_that_come_after_the_screen_was_left_are_not_asked(
     async def steps(pilot: Pilot[int], screen: BlindScreen) -> None:
         monkeypatch.setattr(blind_screen, "held_out", slow)
         screen._chosen("some.parquet")
+        await until(pilot, begun.is_set)  # a thread that was cancelled before it began would read nothing
         await pilot.press("escape")
         await until(pilot, lambda: not screen.is_open and screen._left)
         known.set()

@@ -72,7 +72,9 @@ def test_a_browser_shows_the_screen_and_its_keys_reach_it(tmp_path: Path) -> Non
                 await soon(lambda: len([one for one in (first, second) if one.is_running()]) == 1)
                 await tab.press("?q")
                 await soon(lambda: not server.children())
-                assert "-closed" in await tab.value("document.body.className")
+                async with asyncio.timeout(LIMIT):
+                    while "-closed" not in await tab.value("document.body.className"):
+                        await asyncio.sleep(0.05)
             left = server.children(recursive=True)
         assert not any(one.is_running() for one in left)
 
