@@ -67,10 +67,18 @@ def test_a_path_is_left_to_the_shell(setting: str, kind: str) -> None:
 
 def test_a_run_whose_name_a_shell_would_run_is_not_offered() -> None:
     record = RunRecord("x", "sft-small", "train", to_json(preset("sft-small").config))
-    for name in ("$(touch owned)", "a;b", "two words", "-x"):
+    for name in ("$(touch owned)", "`touch owned`", "a;b", "a\nb", "two words", "-x"):
         Path("logs", name).mkdir()
         RunDir(Path("logs", name)).write_record(record)
     assert [one.value for one in offered(["status"], "")] == ["sft-small-7"]
+
+
+def test_a_preset_whose_name_a_shell_would_run_is_not_offered() -> None:
+    for name in ("$(touch owned)", "`touch owned`", "a;b", "two words", "-x"):
+        Path("presets", f"{name}.toml").write_text('parent = "sft-small"\n')
+    found = {one.value for one in offered(["run"], "")}
+    assert "own-preset" in found
+    assert all(name.replace("-", "").isalnum() and name[0] != "-" for name in found)
 
 
 def test_settings_are_offered() -> None:
