@@ -78,20 +78,34 @@ class SftTuiApp(App[int], inherit_bindings=False):
     def on_mount(self) -> None:
         """Opens the first screen."""
         terminal.end_on_signals(self.exit)
-        from sft_tui.screen import here_screen, launch_screen, run_screen
-
         # The app's own objects live until it ends: a garbage collection of all of them takes longer than drawing.
         gc.freeze()
         self.window_title.begin()
         self.set_interval(window_title.INTERVAL_SECONDS, self._retitle)
-        first = self.options.demo
-        self.push_screen(launch_screen.LaunchScreen(first) if first else here_screen.HereScreen())
+        self.push_screen(self._first_screen())
         if self.options.run:
-            self.push_screen(run_screen.RunScreen(self.options.run))
+            self.open_run(self.options.run)
         if self.options.chat:
             self.open_chat(self.options.chat, self.options.run)
         if self.options.demo:
             self.begin_demo(self.options.demo)
+        self.call_after_refresh(self._import_screens)
+
+    def _first_screen(self) -> ActionScreen:
+        if self.options.demo:
+            from sft_tui.screen.launch_screen import LaunchScreen
+
+            return LaunchScreen(self.options.demo)
+        from sft_tui.screen.here_screen import HereScreen
+
+        return HereScreen()
+
+    @work(thread=True, group="imports")
+    def _import_screens(self) -> None:
+        """Imports, once the first screen is drawn, what most people open next, so that its key answers at once."""
+        from sft_tui.screen import launch_screen, pick_screen, run_screen, settings_screen  # noqa: F401
+
+        gc.freeze()
 
     def call_from_thread(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """As in the base class, but once the app is closing nothing is done: its screens are being taken apart."""

@@ -97,7 +97,7 @@ class SettingsScreen(FormScreen, PresetKeys):
         """Follows the check, and fills the list."""
         self.draft.watcher = self.show_changes
         self._label()
-        self.call_after_refresh(self._fill, self._begin)
+        self._fill(self._begin)  # at once: the next key is for this setting
 
     def on_unmount(self) -> None:
         """Stops following the check."""
@@ -142,7 +142,8 @@ class SettingsScreen(FormScreen, PresetKeys):
 
     def _fill(self, current: str = "") -> None:
         """Lists the settings that are searched for; of a list that stays the same, only changed lines are drawn."""
-        width, view = self.list.content_size.width - 1, self.view
+        view = self.view
+        width = (self.list.content_size.width or self.app.size.width) - 1  # until it has a size, which draws it again
         if width < 1:
             return
         names = self._listed()

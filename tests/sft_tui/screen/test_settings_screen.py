@@ -88,6 +88,21 @@ def test_settings_open_at_the_one_under_the_cursor_and_edit_nothing_else(played:
     played(SOUND, steps)
 
 
+def test_a_key_that_follows_at_once_is_for_the_setting_under_the_cursor(played: Callable[..., None]) -> None:
+    async def steps(pilot: Pilot[int], launch: LaunchScreen) -> None:
+        launch.services.open_settings("max_seq_len")
+        launch.app.post_message(Key("enter", "\r"))  # before the screen has a size
+        await until(pilot, lambda: isinstance(launch.app.screen, SettingsScreen))
+        screen = launch.app.screen
+        assert isinstance(screen, SettingsScreen)
+        await until(pilot, lambda: bool(screen.value.mode))
+        assert screen.value.setting == "max_seq_len"
+        assert screen.notice == ("", "")
+        await until(pilot, lambda: screen.value.region.height >= 3 and screen.value.region.y > screen.list.region.y)
+
+    played(SOUND, steps)
+
+
 def test_a_search_lists_what_matches_and_enter_changes_it(played: Callable[..., None]) -> None:
     async def steps(pilot: Pilot[int], launch: LaunchScreen) -> None:
         screen = await opened(pilot, launch)
