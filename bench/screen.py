@@ -67,6 +67,11 @@ def step(number: int, total: int) -> events.Step:
     )  # fmt: skip
 
 
+def last_loss(steps: int) -> bytes:
+    """What a screen of a run shows when it has read its last step."""
+    return f"{step(steps, steps).loss:.4f}".encode()
+
+
 def host(number: int) -> events.Host:
     """A reading of the machine."""
     used = 3_000_000_000 + number % 5 * 10_000_000
@@ -175,7 +180,7 @@ def first_paint(folder: Path) -> float:
 def open_long(folder: Path, steps: int) -> tuple[float, float]:
     """Seconds to the screen of a long run with its last step, and the app's memory then, in MB."""
     with app(folder, "attach", "bench-1") as terminal:
-        seconds = terminal.read(60.0, lambda seen: f"{steps:,}".encode() in seen)
+        seconds = terminal.read(60.0, lambda seen: last_loss(steps) in seen)
         return seconds, psutil.Process(terminal.pid).memory_info().rss / 1e6
 
 
@@ -238,7 +243,7 @@ def stall(folder: Path) -> float:
 def chart_keys(folder: Path, steps: int, size: tuple[int, int]) -> Iterator[tuple[str, float]]:
     """The usual wait for the response to keys of each kind on the chart of a long run, in milliseconds."""
     with app(folder, "attach", "bench-1", size=size) as terminal:
-        terminal.read(60.0, lambda seen: f"{steps:,}".encode() in seen)
+        terminal.read(60.0, lambda seen: last_loss(steps) in seen)
         terminal.read(1.0)
         terminal.press(b"3")
         terminal.read(1.0)

@@ -84,7 +84,9 @@ class SftTuiApp(App[int], inherit_bindings=False):
         self.set_interval(window_title.INTERVAL_SECONDS, self._retitle)
         self.push_screen(self._first_screen())
         if self.options.run:
-            self.open_run(self.options.run)
+            from sft_tui.screen.run_screen import RunScreen
+
+            self.push_screen(RunScreen(self.options.run))
         if self.options.chat:
             self.open_chat(self.options.chat, self.options.run)
         if self.options.demo:

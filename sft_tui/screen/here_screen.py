@@ -77,6 +77,8 @@ class HereScreen(CanvasScreen):
         under = self.state.steps[self.state.cursor] if self._chosen and self.state.steps else None
         cursor = next((place for place, one in enumerate(steps) if _same(one, under)), 0)
         before = self.state
+        if found == before.found:  # what the machine has free changes all the time: alone it is not worth a drawing
+            machine = before.machine
         self.state = replace(before, found=found, steps=steps, machine=machine, cursor=cursor)
         if not self.in_front:
             return

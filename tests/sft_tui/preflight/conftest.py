@@ -7,16 +7,26 @@ from typing import Any
 
 import pytest
 
-from engine.contract.config import override
+from engine.contract.config import RunConfig, override
+from engine.contract.messages import InputError
 from engine.contract.presets import preset
+from engine.models.inspection import described_by_torch
+from sft_tui.preflight.ask_engine import Inspector
 from sft_tui.preflight.check import Report, check
 from sft_tui.preflight.declaration import CheckedRun, with_remedies
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.request import CheckRequest
 from tests.conftest import ROWS
+from tests.sft_tui.preflight import forked_inspector
 from tests.sft_tui.preflight.broken_files import Files
 
 Checked = Callable[..., Report]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forking() -> None:
+    """The process that inspectors are forked from."""
+    forked_inspector.prepare()
 
 
 @pytest.fixture
@@ -38,6 +48,28 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_settings: dict[s
 
 
 @pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inspectors are forked."""
+    monkeypatch.setattr(Inspector, "__enter__", forked_inspector.begin)
+
+
+def needs_torch(config: RunConfig) -> bool:
+    """Whether the inspector of a run imports torch, which the one that is forked has hidden."""
+    try:
+        return described_by_torch(config)
+    except InputError:
+        return False
+
+
+def report_on(request: CheckRequest) -> Report:
+    """The report on a run, by forked inspectors where these can answer."""
+    with pytest.MonkeyPatch.context() as patched:
+        if not needs_torch(request.config):
+            patched.setattr(Inspector, "__enter__", forked_inspector.begin)
+        return check(request)
+
+
+@pytest.fixture
 def checked(files: Files) -> Checked:
     """The report on a run with these files; other settings, and what a request takes, by name."""
 
@@ -45,7 +77,7 @@ def checked(files: Files) -> Checked:
         request = {name: more.pop(name) for name in ("memory_limit", "fresh") if name in more}
         values = {**files.settings, **more}
         config, _ = override(preset("sft-small").config, values)
-        return check(CheckRequest("sft-small", values, config, files.folder / "logs", **request))
+        return report_on(CheckRequest("sft-small", values, config, files.folder / "logs", **request))
 
     return look
 

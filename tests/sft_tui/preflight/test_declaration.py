@@ -19,7 +19,7 @@ from sft_tui import preflight
 from sft_tui.options import parse
 from sft_tui.preflight import chats, data, disk, machine, model, peak, reader, tokenizing
 from sft_tui.preflight import check as checking
-from sft_tui.preflight.check import Report, check, check_file
+from sft_tui.preflight.check import Report, check_file
 from sft_tui.preflight.declaration import CHECKS, GROUPS, CheckedRun, Group, with_remedies
 from sft_tui.preflight.finding import Finding, words
 from sft_tui.preflight.fix import Action, Set
@@ -28,7 +28,7 @@ from tests.catalogues import MESSAGES, TEXTS
 from tests.engine.models.families import saved
 from tests.processes import SFT_TUI, run
 from tests.sft_tui.preflight.broken_files import BROKEN, Files
-from tests.sft_tui.preflight.conftest import Checked
+from tests.sft_tui.preflight.conftest import Checked, report_on
 
 
 def of_command(words: list[str], folder: Path) -> Report:
@@ -37,7 +37,7 @@ def of_command(words: list[str], folder: Path) -> Report:
     given = zip((word.removeprefix("--") for word in words[2::2]), words[3::2], strict=True)
     values = {name: parse(name, value) for name, value in given}
     config, _ = override(preset("sft-small").config, values)
-    return check(CheckRequest("sft-small", values, config, folder / "logs"))
+    return report_on(CheckRequest("sft-small", values, config, folder / "logs"))
 
 
 def carried_out(actions: Sequence[Action], files: Files) -> Report | None:
