@@ -79,6 +79,8 @@ class Curve:
     buckets: list[Bucket] = field(default_factory=list)  # of the steps 1 … width, width + 1 …
     last: int = 0  # the newest step
     most: int = MOST_BUCKETS
+    # What was asked for last: the screen asks for the same with every key.
+    _drawn: dict[tuple[int, int, int], list[Bucket]] = field(default_factory=dict, repr=False, compare=False)
 
     def add(self, step: int, value: float) -> None:
         """Adds the value of a step (from 1); a step that was added before discards it and every later one."""
@@ -93,6 +95,7 @@ class Curve:
         self._put(step, value)
 
     def _put(self, step: int, value: float) -> None:
+        self._drawn.clear()
         place = (step - 1) // self.width
         while place >= self.most:
             self._halve()
@@ -111,6 +114,13 @@ class Curve:
 
     def between(self, first: int, last: int, columns: int) -> list[Bucket]:
         """The steps `first` … `last` in the given number of columns of equal length."""
+        asked = (first, last, columns)
+        if asked not in self._drawn:
+            self._drawn.clear()
+            self._drawn[asked] = self._between(*asked)
+        return self._drawn[asked]
+
+    def _between(self, first: int, last: int, columns: int) -> list[Bucket]:
         found = [EMPTY] * columns
         span, width = max(1, last - first + 1), self.width
         place, end = max(0, (first - 1) // width), min(len(self.buckets), 1 + (last - 1) // width)

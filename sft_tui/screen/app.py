@@ -91,7 +91,8 @@ class SftTuiApp(App[int], inherit_bindings=False):
             self.open_chat(self.options.chat, self.options.run)
         if self.options.demo:
             self.begin_demo(self.options.demo)
-        self.call_after_refresh(self._import_screens)
+        if not self.options.run:  # whose log is being read now
+            self.call_after_refresh(self._import_screens)
 
     def _first_screen(self) -> ActionScreen:
         if self.options.demo:

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from sft_tui.curves import Bucket, averaged
 from sft_tui.screen import ticks
@@ -63,22 +64,44 @@ def draw(plot: Plot, width: int, height: int) -> list[Line]:
     rows, across = height - 1, max(1, width - LABEL - 1)
     if rows < 2 or width < LABEL + 8:
         return [[("", "")] for _ in range(height)]
+    series = (replace(one, buckets=tuple(one.buckets), points=tuple(one.points)) for one in plot.series)
+    ground = _ground(replace(plot, series=tuple(series), cursor=-1), rows, across)
+    if ground is None:
+        return [[("", "")] for _ in range(height)]
+    lines: list[Line] = []
+    for row in range(rows):
+        marks = dict(ground.curves[row])
+        if 0 <= plot.cursor < across:  # a line from top to bottom, crossed by the curve
+            marks[plot.cursor] = ("┼" if plot.cursor in marks else "│", "accent")
+        marks |= ground.signs[row]
+        label = f"{ground.labels.get(row, ''):>{LABEL - 1}} "
+        lines.append([(label, "dim"), *_row(ground.band[row], marks, plot.ascii)])
+    lines.append(_axis(plot.first, plot.last, across))
+    return lines
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What does not change while the cursor moves: dots of the range, characters of curves, signs over the cursor."""
+
+    band: list[list[int]]
+    curves: Marks
+    signs: Marks
+    labels: dict[int, str]  # by row
+
+
+@lru_cache(maxsize=8)  # the charts of one screen, each for the next key
+def _ground(plot: Plot, rows: int, across: int) -> Ground | None:
     scaled = [_scaled(plot, one, across) for one in plot.series]
     found = _range(plot, scaled, rows)
     if found is None:
-        return [[("", "")] for _ in range(height)]
-    marks: Marks = [{} for _ in range(rows)]
+        return None
+    curves: Marks = [{} for _ in range(rows)]
+    signs: Marks = [{} for _ in range(rows)]
     band = _band(scaled[0] if len(scaled) == 1 else [], found, rows, across)
-    _draw_lines(plot, found, marks, across)
-    _draw_cursor(plot, marks, across)
-    _draw_marks(plot, scaled, found, marks, across)
-    labels = _labels(plot, found, rows)
-    lines: list[Line] = []
-    for row in range(rows):
-        label = f"{labels.get(row, ''):>{LABEL - 1}} "
-        lines.append([(label, "dim"), *_row(band[row], marks[row], plot.ascii)])
-    lines.append(_axis(plot.first, plot.last, across))
-    return lines
+    _draw_lines(plot, found, curves, across)
+    _draw_marks(plot, scaled, found, signs, across)
+    return Ground(band, curves, signs, _labels(plot, found, rows))
 
 
 def shows_cuts(lines: Sequence[Line]) -> bool:
@@ -217,13 +240,6 @@ def _join(cells: Layer, one: tuple[int, int], other: tuple[int, int]) -> None:
         for level in range(near + (step if near != far else 0), far + step, step):
             row = cells[level // 4]
             row[place] = row.get(place, 0) | half[level % 4]
-
-
-def _draw_cursor(plot: Plot, marks: Marks, across: int) -> None:
-    """A line from top to bottom, crossed by the curve."""
-    if 0 <= plot.cursor < across:
-        for cells in marks:
-            cells[plot.cursor] = ("┼" if plot.cursor in cells else "│", "accent")
 
 
 def _draw_marks(plot: Plot, scaled: Sequence[Sequence[Ends | None]], found: Range, marks: Marks, across: int) -> None:

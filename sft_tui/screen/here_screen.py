@@ -59,6 +59,9 @@ class HereScreen(CanvasScreen):
         worker, logs, found = get_current_worker(), self.services.options.logs, self.state.found
         host, first = HostReader(), True
         while not worker.is_cancelled:
+            if not self.in_front:
+                time.sleep(NAP_SECONDS)
+                continue
             for seen in scan(logs, replace(found, reading=False)):
                 found = seen
                 if worker.is_cancelled:
