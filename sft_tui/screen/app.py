@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from textual import work
 from textual.app import App
+from textual.screen import Screen
 
 from engine.contract import presets
 from engine.contract.config import RunConfig, override
@@ -64,7 +65,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
         self.options = options  # of which the stylesheet is made
         super().__init__(ansi_color=True)
         self.background: Background | None = None  # a command that runs behind the screen
-        self._demo_begins = False
+        self._demo_asked: Screen[Any] | None = None  # the screen in front when the demo was asked for, until it begins
         self.crash = ""
         self.window_title = WindowTitle(self.write_raw)
 
@@ -309,14 +310,14 @@ class SftTuiApp(App[int], inherit_bindings=False):
 
     def begin_demo(self, preset: str) -> None:
         """Starts a demo, or finds its current stage, with a command that does not depend on this screen."""
-        if self._demo_begins:
+        if self._demo_asked is not None:
             return
         story = demo.STORIES[preset]
         run = story.current()
         if run:
             self.open_run(run)
             return
-        self._demo_begins = True
+        self._demo_asked = self.screen
         self.notify_here(say(f"app.{preset}_data", self.options.lang))
 
         def done(code: int, printed: str) -> None:
@@ -326,7 +327,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
         Background(["demo", *options, "--detach", "--logs", str(self.options.logs)], self.options.lang, done)
 
     def _demo_begun(self, story: demo.Story, code: int, printed: str) -> None:
-        self._demo_begins = False
+        asked, self._demo_asked = self._demo_asked, None
         if code:
             self.notify_here(summary(printed), "bad")
             return
@@ -334,7 +335,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
         run = story.current()
         if not run:
             self.notify_here(say("screen.demo_over", self.options.lang))
-        elif self.screen_stack[-1] is self.screen_stack[1] and not self.typing:
+        elif self.screen is asked and not self.typing:  # whoever has gone on is not moved
             self.open_run(run)
         else:
             self.notify_here(say("screen.begun", self.options.lang, run=text.safe(run, 40)))

@@ -119,6 +119,20 @@ def test_a_run_that_ends_is_no_longer_offered(played: Callable[..., None], monke
     played(SOUND, steps)
 
 
+def test_a_demo_that_was_asked_for_here_is_opened(
+    played: Callable[..., None], commands: list[FakeCommand], started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo.Story, "current", lambda story: "demo-1" if commands and story is demo.CHAT else "")
+
+    async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
+        screen.choose("demo")
+        await pilot.press("enter")
+        await asyncio.to_thread(commands[0].done, 0, "demo-1")
+        assert started == ["demo-1"]
+
+    played(SOUND, steps)
+
+
 def test_the_demo_does_not_interrupt_typing(
     played: Callable[..., None], commands: list[FakeCommand], started: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
