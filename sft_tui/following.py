@@ -12,9 +12,9 @@ from typing import NoReturn
 
 from engine.contract import events
 from engine.contract.events import Record
+from engine.contract.merged_stream import MergedReader
 from engine.contract.messages import InputError
 from engine.contract.rundir import RunDir
-from engine.contract.stream import EventReader
 from engine.contract.texts import Lang, say
 from sft_tui import runs, text
 from sft_tui.headless import EventView
@@ -56,7 +56,7 @@ def follow_started(started: Started, view: EventView, lang: Lang) -> int:
 
 
 def _to_the_end(run_dir: RunDir, view: EventView, lang: Lang, attempt: int) -> events.RunEnded:
-    reader, looked_at, dead = EventReader(run_dir.events), 0.0, 0
+    reader, looked_at, dead = MergedReader(run_dir), 0.0, 0
     pending: deque[Record] = deque()  # so that Ctrl-C loses none of them
     end: tuple[int, events.RunEnded] | None = None  # with its attempt
     last: Record | None = None

@@ -8,8 +8,8 @@ from typing import Any
 from engine.contract.bounds import as_json, read_as
 from engine.contract.durable import read_json, write_json
 from engine.contract.events import Record, without_non_finite
+from engine.contract.merged_stream import MergedReader, Places
 from engine.contract.rundir import RunDir
-from engine.contract.stream import EventReader, Place
 from sft_tui.curves import Curves
 from sft_tui.run_state import RunState, reduce
 
@@ -22,8 +22,8 @@ class Follower:
     def __init__(self, run_dir: RunDir) -> None:
         self._run_dir = run_dir
         self.state, self.curves, place = _snapshot(run_dir)
-        self._saved = place.offset
-        self._reader = EventReader(run_dir.events, place)
+        self._saved = place.main.offset
+        self._reader = MergedReader(run_dir, place, self.state.attempt)
 
     def poll(self, most: int = 1 << 62) -> list[Record]:
         """Reads what was written since the last call, about `most` bytes at a time; returns the new records."""
@@ -39,7 +39,7 @@ class Follower:
     @property
     def offset(self) -> int:
         """Bytes of the stream that were read."""
-        return self._reader.place.offset
+        return self._reader.place.main.offset
 
     @property
     def begins(self) -> list[int]:
@@ -69,7 +69,7 @@ def _sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _snapshot(run_dir: RunDir) -> tuple[RunState, Curves, Place]:
+def _snapshot(run_dir: RunDir) -> tuple[RunState, Curves, Places]:
     """State, curves and stream position of the snapshot, or those of a stream not read yet.
 
     A snapshot whose hash does not match is ignored: the stream holds the same information.
@@ -78,6 +78,6 @@ def _snapshot(run_dir: RunDir) -> tuple[RunState, Curves, Place]:
     try:
         if value.pop("sha256", "") != _sha256(value) or value["version"] != VERSION:
             raise ValueError("not a snapshot of this version")
-        return read_as(RunState, value["state"]), Curves.from_json(value["curves"]), Place.from_json(value["place"])
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
-        return RunState(), Curves(), Place()
+        return read_as(RunState, value["state"]), Curves.from_json(value["curves"]), Places.from_json(value["place"])
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
+        return RunState(), Curves(), Places()

@@ -19,7 +19,7 @@ MOST_BYTES = 16 << 20  # of a file that is read whole; the largest of ours, a sn
 STAGED = ".tmp-sft-"  # prefix of the name of a file being written, until it gets its final name
 # Names that a killed process may have left behind: only files with such names are ever removed.
 STAGED_NAME = re.compile(
-    r"\.tmp-sft-(?:step-\d{8}|best|frozen|\w[\w.-]*\.(?:jsonl?|bin))-\d{1,9}|\.tmp-sft-encodings(?:-known)?"
+    r"\.tmp-sft-(?:step-\d{8}|best|frozen|\w[\w.-]*\.(?:jsonl?|bin))-\d{1,9}|\.tmp-sft-encodings(?:-node\d{1,4})?(?:-known)?|\.tmp-sft-nonce-[0-9a-f]{32}"
 )
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 HARMLESS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC

@@ -1,9 +1,12 @@
 """Processes as files name them, and those of a run's attempt."""
 
+import os
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Self
 
+from engine.contract import environment
 from engine.contract.bounds import Attempt, Between, as_json
 from engine.contract.durable import read_json_as, write_json
 from engine.contract.rundir import RunDir
@@ -53,6 +56,11 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
+
+
+def host_name() -> str:
+    """The name of this machine in messages and locks; it may not be unique."""
+    return os.environ.get(environment.NODE) or socket.gethostname()
 
 
 @dataclass(frozen=True)

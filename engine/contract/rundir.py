@@ -25,6 +25,7 @@ from engine.contract.outputdir import OutputDir
 from engine.contract.project import is_here, kept_in, seen_from
 from engine.contract.record import RunRecord
 
+EVENTS_NAME = re.compile(r"events-rank\d{1,4}\.jsonl")
 STACKS_NAME = re.compile(r"stacks-rank\d{1,4}\.txt")
 ROWS_NAME = re.compile(r"rows-rank(\d{1,4})\.jsonl")
 
@@ -39,6 +40,14 @@ class RunDir:
     def events(self) -> Path:
         """The log stream."""
         return self.path / "events.jsonl"
+
+    def events_of(self, rank: int) -> Path:
+        """The log stream of a rank that has one of its own: several machines cannot append to one file."""
+        return self.path / f"events-rank{rank}.jsonl"
+
+    def other_events(self) -> list[Path]:
+        """The streams of ranks that have one of their own, in order of rank."""
+        return sorted(matching(self.path, EVENTS_NAME), key=lambda path: (len(path.name), path.name))
 
     @property
     def plain_log(self) -> Path:
@@ -109,6 +118,7 @@ class RunDir:
         if self.plain_log.is_file() and not self.plain_log.is_symlink():
             yield self.plain_log
         yield from named(self.stop_request.parent, [self.stop_request.name, self.now_request.name])
+        yield from matching(self.path, EVENTS_NAME)
         yield from matching(self.path, STACKS_NAME)
         yield from matching(self.path, ROWS_NAME)
         yield from matching(self.path, STAGED_NAME)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import FrameType, MappingProxyType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import psutil
 import torch
@@ -47,11 +47,15 @@ from engine.process.heartbeat import (
     supervisor_died,
     write_stacks_on_request,
 )
+from engine.process.shared_folder import require_shared
 from engine.process.world import World
 
 PHASE_PACE = 0.5  # minimum seconds between two events of one phase
 SOURCES = ("*.py", "*.c", "*.h")
 VERSIONS_OF = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "safetensors", "pyarrow", "sacrebleu")
+
+
+T = TypeVar("T")
 
 
 class EndError(Exception):
@@ -180,11 +184,20 @@ class Job:
         def build() -> TokenStore:
             return open_store(*where, partial(self.phase, "tokenizing"), partial(self.phase, "hashing"))
 
-        built = self.world.together(build, chosen=self.world.is_local_main)
+        built = self._on_each_machine(build)
         store = reopened(*where) if built is None else built
         for message in store.notices(source.path):
             self.notice(message)
         return store
+
+    def _on_each_machine(self, work: Callable[[], T]) -> T | None:
+        """Does `work` on one rank of each machine, on rank 0's first: the others may see what it writes."""
+        world = self.world
+        value = world.together(work, chosen=world.is_main)
+        if len(world.machines) > 1:
+            others = world.together(work, chosen=world.is_local_main and not world.is_main)
+            value = others if value is None else value
+        return value
 
     def references(self, source: RowSource, store: TokenStore) -> list[Reference]:
         """References for scoring replies to rows of `source`, read by one rank per machine; raises InputError."""
@@ -192,7 +205,7 @@ class Job:
         def read() -> list[Reference]:
             return references(source, store, rows_replied(self.config, len(store)))
 
-        self.world.together(read, chosen=self.world.is_local_main)
+        self._on_each_machine(read)
         return read()  # from what that rank wrote to disk
 
     def started(self, sources: list[RowSource]) -> dict[str, str]:
@@ -246,8 +259,12 @@ def execute(world: World, run_dir: RunDir, work: Callable[[Job], Message], liste
     """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    try:
+        require_shared(world, run_dir.path, "logs")
+    except InputError as error:
+        return _refused_at_once(world, run_dir, error, listener)
     attempt = attempt_from_environment() or world.from_main(next_attempt(run_dir.events))
-    log = EventWriter(run_dir.events, f"rank{world.rank}", attempt, listener)
+    log = EventWriter(stream_of(world, run_dir), f"rank{world.rank}", attempt, listener)
     pulse = HeartbeatThread(world.rank_status, log, parent_to_watch())
     pulse.start()
     try:
@@ -261,6 +278,21 @@ def execute(world: World, run_dir: RunDir, work: Callable[[Job], Message], liste
         log.close()
         if supervisor_died():
             world.remove_rendezvous_file()
+
+
+def stream_of(world: World, run_dir: RunDir) -> Path:
+    """The stream that this rank appends to: over a network file system, appends of two machines may mix."""
+    return run_dir.events if world.is_main or len(world.machines) < 2 else run_dir.events_of(world.rank)
+
+
+def _refused_at_once(world: World, run_dir: RunDir, error: InputError, listener: Listener | None) -> int:
+    """Reports on rank 0's machine that the run's folder is not shared; returns the exit code."""
+    if world.is_main and run_dir.record.is_file():
+        log = EventWriter(run_dir.events, "rank0", next_attempt(run_dir.events), listener)
+        log.write(events.RunEnded("refused", error.exit_code, error.message))
+        log.close()
+    print(harmless(str(error)), file=sys.stderr)
+    return error.exit_code
 
 
 def _opened(run_dir: RunDir, world: World, log: EventWriter) -> Job:

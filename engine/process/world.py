@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from engine.contract import environment
 from engine.contract.messages import InputError
+from engine.contract.processes import boot_id, host_name
+from engine.process import places
 from engine.process.heartbeat import RankStatus
 
 T = TypeVar("T")
@@ -30,6 +32,7 @@ class World:
     """All ranks of the run, seen from one of them."""
 
     def __init__(self) -> None:
+        places.settle(os.environ, on_cpu=not torch.accelerator.is_available())
         # Ranks that a supervisor started meet through a file, which needs no port that another program might take.
         meeting = os.environ.get(environment.RENDEZVOUS)
         group = InitProcessGroupKwargs(timeout=COLLECTIVE_LIMIT, init_method=meeting)
@@ -41,7 +44,17 @@ class World:
         self.device: torch.device = self.accelerator.device
         # If the launcher's world differs from this one, every process believes it is rank 0: the RANK variable decides.
         self.is_main: bool = self.accelerator.is_main_process and os.environ.get("RANK", "0") == "0"
-        self.is_local_main: bool = self.accelerator.is_local_main_process
+        self._meet()
+
+    def _meet(self) -> None:
+        """Finds out which ranks are on which machine."""
+        mine = (host_name(), boot_id())
+        supervised = environment.SUPERVISOR in os.environ  # which starts ranks on its own machine only
+        found = [mine] * self.size if supervised or self.size == 1 else self.gather([mine])
+        self.nodes: list[str] = [name for name, _ in found]  # the machine of each rank
+        self.machines = list(dict.fromkeys(found))  # in the order of their lowest ranks
+        self.machine: int = self.machines.index(mine)
+        self.is_local_main: bool = found.index(mine) == self.rank
 
     def check(self, promised: int, command: str) -> None:
         """Raises InputError unless this world has the size that was launched and promised.
@@ -70,14 +83,14 @@ class World:
         return value
 
     def shared(self, opened: Callable[[], T], files: Iterable[Path]) -> T | None:
-        """Opens files private to the ranks on every rank, and unlinks them once all have them open.
+        """Opens files private to the ranks of this machine on each of them, and unlinks them once all have them open.
 
         Returns None on all ranks if one of them failed to open them. Nothing is left behind, however the ranks end.
         """
         value: T | None = None
         files = list(files)
         with contextlib.suppress(OSError):
-            if self.is_main:
+            if self.is_local_main:
                 for file in files:
                     file.unlink(missing_ok=True)
                 value = opened()
@@ -85,7 +98,7 @@ class World:
         with contextlib.suppress(OSError):
             value = opened() if value is None else value
         everyone = all(self.gather([value is not None]))
-        if self.is_main:
+        if self.is_local_main:
             for file in files:
                 file.unlink(missing_ok=True)
         return value if everyone else None

@@ -34,6 +34,7 @@ from engine.models.on_device import on_device
 from engine.models.registry import family_for, family_of
 from engine.models.weightfile import weight_files
 from engine.process.job import Job
+from engine.process.shared_folder import require_shared
 from engine.training import checkpoint, resume
 from engine.training.checkpoint import FoundCheckpoint
 from engine.training.rows_left_out import rows_left_out, selected
@@ -82,6 +83,10 @@ def prepare(job: Job) -> Prepared:
     """Checks and loads everything that training needs; raises InputError or StopAskedError."""
     config, world = job.config, job.world
     job.phase("loading")
+    require_shared(world, job.output.path, "output_dir")
+    if len(world.machines) > 1:
+        machines = ", ".join(dict.fromkeys(world.nodes))
+        job.notice(Message.of("machines_met", ranks=world.size, names=machines))
     sources = _sources(job, family_for(config).rows)
     require_files(config, "tokenizer")
     data = job.started(sources)

@@ -71,7 +71,9 @@ def keep_encodings(job: Job, prepared: Prepared) -> bool:
     room = job.world.from_main(free_bytes(job.output.path) >= need)
     if not (wanted and room if start is None else start.manifest.encodings):
         return False
-    base = job.output.path / f"{STAGED}encodings"
+    # Two machines that map one file of a network file system do not see each other's writes in order.
+    own = f"-node{job.world.machine}" if len(job.world.machines) > 1 else ""
+    base = job.output.path / f"{STAGED}encodings{own}"
     return network.keep_encodings(store, base, job.world, writes=room)
 
 

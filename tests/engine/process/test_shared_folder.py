@@ -1,0 +1,42 @@
+"""Two ranks on this machine, as if each were on a machine of its own."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.contract import events
+from engine.contract.merged_stream import MergedReader
+from engine.contract.rundir import RunDir
+from tests.engine.conftest import outcome_of
+from tests.engine.test_train import free_port
+from tests.machines.ranks import started
+
+NODES = ("ash", "oak")
+
+
+def test_two_machines_that_share_a_folder_train_together(make_run: Callable[..., RunDir], tmp_path: Path) -> None:
+    run_dir = make_run(processes=2, gradient_accumulation_steps=4)
+    with started([run_dir.path] * 2, tmp_path, "127.0.0.1", free_port(), nodes=NODES) as ranks:
+        codes = ranks.codes()
+    assert codes == [0, 0], (ranks.said(0), ranks.said(1))
+    found = outcome_of(run_dir, 0)
+    assert found.ended.reason == "finished"
+    assert [path.name for path in run_dir.other_events()] == ["events-rank1.jsonl"]
+    assert {record.envelope.src for record in MergedReader(run_dir).poll()} == {"rank0"}  # heartbeats are left out
+    assert not list(found.output.path.rglob(".tmp-sft-*")) + list(run_dir.path.glob(".tmp-sft-*"))
+    notes = [event.message.text() for event in found.all(events.Notice)]
+    assert "Training on several machines: ash, oak. World size: 2." in notes
+
+
+def test_machines_that_do_not_share_the_folder_are_refused(make_run: Callable[..., RunDir], tmp_path: Path) -> None:
+    run_dir = make_run(processes=2)
+    other = tmp_path / "elsewhere"
+    shutil.copytree(run_dir.path, other)
+    with started([run_dir.path, other], tmp_path, "127.0.0.1", free_port(), nodes=NODES) as ranks:
+        assert ranks.codes() == [2, 2], (ranks.said(0), ranks.said(1))
+    (end,) = outcome_of(run_dir, 2).all(events.RunEnded)
+    assert (end.reason, end.message.code, end.message.args["nodes"]) == ("refused", "folder_not_shared", "oak")
+    assert str(run_dir.path) in end.message.what()
+    assert all("must be a folder that all machines share" in ranks.said(rank) for rank in (0, 1))
+    assert [path.name for path in other.iterdir()] == ["run.json"]
+    assert not Path(run_dir.read_record().config["output_dir"]).exists()

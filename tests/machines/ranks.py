@@ -1,0 +1,62 @@
+"""Ranks started by hand, with the variables that torchrun would give them."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+LIMIT = 120.0  # seconds
+
+
+class Ranks:
+    """Two ranks of one run, each as if on a machine of its own."""
+
+    def __init__(self, folder: Path, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+        self.folder, self.processes = folder, processes
+
+    def codes(self) -> list[int]:
+        """The exit codes of all ranks, once all have ended."""
+        return [process.wait(LIMIT) for process in self.processes]
+
+    def said(self, rank: int) -> str:
+        """What a rank wrote to its terminal."""
+        return (self.folder / f"rank{rank}.txt").read_text()
+
+
+@contextlib.contextmanager
+def started(
+    run_dirs: Sequence[Path],
+    folder: Path,
+    address: str,
+    port: int,
+    *,
+    nodes: Sequence[str],
+    within: Sequence[Sequence[str]] = ((), ()),
+    env: Mapping[str, str] | None = None,
+) -> Iterator[Ranks]:
+    """The ranks of a run, each given its own path to the run's folder; `within` are commands that start each."""
+    processes = []
+    try:
+        for rank, run_dir in enumerate(run_dirs):
+            place = {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": str(len(run_dirs)), "LOCAL_WORLD_SIZE": "1"}
+            meeting = {"MASTER_ADDR": address, "MASTER_PORT": str(port), "SFT_TUI_NODE": nodes[rank]}
+            with (folder / f"rank{rank}.txt").open("wb") as output:
+                processes.append(
+                    subprocess.Popen(
+                        [*within[rank], sys.executable, "-P", "-m", "engine.train", str(run_dir)],
+                        env={**os.environ, "LC_ALL": "C.UTF-8", **place, **meeting, **(env or {})},
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                        start_new_session=True,
+                    )
+                )
+        yield Ranks(folder, processes)
+    finally:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(LIMIT)
