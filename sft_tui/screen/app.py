@@ -335,7 +335,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
         run = story.current()
         if not run:
             self.notify_here(say("screen.demo_over", self.options.lang))
-        elif self.screen is asked and not self.typing:  # whoever has gone on is not moved
+        elif self.screen is asked and not self.typing:  # somebody who has gone on is not moved
             self.open_run(run)
         else:
             self.notify_here(say("screen.begun", self.options.lang, run=text.safe(run, 40)))
