@@ -30,7 +30,7 @@ from sft_tui.history import Follower
 from sft_tui.plain_log import PlainLog, complete
 from sft_tui.run_state import RunState
 
-PAUSED, UNREADABLE = "paused", "unreadable"
+PAUSED, UNREADABLE, PREPARED = "paused", "unreadable", "prepared"
 LAST_BYTES = 2000  # of a supervisor's output
 
 
@@ -54,7 +54,8 @@ class Run:
     def status(self) -> str:
         """One word: starting, running, stopping, pausing, finishing, or how it ended."""
         if not self.alive:
-            return self.state.ended.reason if self.state.ended else "starting"
+            begun = PREPARED if self.record.launch.launcher else "starting"
+            return self.state.ended.reason if self.state.ended else begun
         asked = self.run_dir.stop_requested()
         if asked:
             return "pausing" if asked == "pause" else "stopping"

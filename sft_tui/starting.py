@@ -13,6 +13,7 @@ from engine.contract import certificate, environment, exports
 from engine.contract.config import FIELDS, RunConfig, check_value, from_json, override, to_json
 from engine.contract.files import open_to_append, reason
 from engine.contract.inputs import require_files
+from engine.contract.launch import OURS, Launch
 from engine.contract.locks import FolderLock, busy, is_locked
 from engine.contract.messages import InputError, Message
 from engine.contract.outputdir import OutputDir, refuse_unfinished
@@ -42,12 +43,13 @@ def plan_run(
     fresh: bool = False,
     launched: int = 0,
     based_on: str = "",
+    launch: Launch = OURS,
 ) -> RunRecord:
     """The record of a run, still without a name; raises InputError, or BusyError if another run holds the folder.
 
     A resumed run keeps the settings it was started with, not the preset's; `values` override either. `launched` is the
-    number of processes that a launcher has already started; 0 if we start them. `based_on` names the run whose settings
-    these are.
+    number of processes that a launcher has already started; 0 if we start them; `launch`: what one will be asked for.
+    `based_on` names the run whose settings these are.
     """
     base = preset(name).config
     output = OutputDir(Path(str(values.get("output_dir", base.output_dir))))
@@ -57,11 +59,12 @@ def plan_run(
     if earlier is not None:
         place = output.path if is_here(earlier.project) else output.path.absolute()
         config = {**earlier.config, "output_dir": str(place)}
-        return plan_resume(replace(earlier, config=config), values, launched=launched)
+        record = replace(earlier, config=config, launch=launch)
+        return plan_resume(record, values, launched=launched or launch.processes * bool(launch.launcher))
     settings, overrides = override(base, values)
     needed = ["train_file", "validation_file", "tokenizer"] if job == "train" else ["test_file"]
     require_files(settings, *needed, *(["pretrained_model"] if job == "train" and not resume else []))
-    fresh_option = f"sft-tui run {name}{options_text(values)} --fresh"
+    fresh_option = f"{started_by(launch)} {name}{options_text(values)} --fresh"
     if job == "train" and not resume and not fresh:
         resume_option = f"sft-tui resume {output.owner().run}"
         refuse_unfinished(output, resume_option=resume_option, fresh_option=fresh_option)
@@ -71,12 +74,13 @@ def plan_run(
         job=job,
         config=to_json(settings),
         overrides=overrides,
-        processes=launched or settings.num_processes,
+        processes=launched or (launch.processes if launch.launcher else settings.num_processes),
         resume=resume,
         fresh=fresh,
         fresh_option=fresh_option,
-        elsewhere=f"ACCELERATE_USE_CPU=true sft-tui run {name}{options_text(values)}",
+        elsewhere=f"ACCELERATE_USE_CPU=true {started_by(launch)} {name}{options_text(values)}",
         based_on=based_on,
+        launch=launch,
     )
 
 
@@ -104,7 +108,7 @@ def plan_resume(
         record,
         config=to_json(config),
         overrides={**record.overrides, **overrides},
-        processes=launched or values.get("num_processes") or _processes_before(record, config),
+        processes=launched or _launched(record) or values.get("num_processes") or _processes_before(record, config),
         resume=True,
         fresh=False,
         force=force,
@@ -141,6 +145,10 @@ def _processes_before(record: RunRecord, config: RunConfig) -> int:
         run = record.run or str(record.output.path)
         raise InputError("resume_processes", run=run, processes=processes, cores=cores, gpus=gpus.gpu_count())
     return processes
+
+
+def _launched(record: RunRecord) -> int:
+    return record.launch.processes if record.launch.launcher else 0
 
 
 def require_resumable(record: RunRecord) -> None:
@@ -205,6 +213,13 @@ def fix_of(run: Run) -> dict[str, Any]:
         if value >= getattr(config, name):
             raise InputError("fix_foreign", run=run.name, name=name)
     return end.apply
+
+
+def started_by(launch: Launch) -> str:
+    """The command that starts or prepares a run for this launcher."""
+    if not launch.launcher:
+        return "sft-tui run"
+    return f"sft-tui prepare --launcher {launch.launcher} --nodes {launch.nodes} --gpus {launch.gpus}"
 
 
 def options(values: Mapping[str, Any]) -> list[str]:
@@ -307,6 +322,8 @@ def start(logs: Path, record: RunRecord) -> Started:
 
     The locks are taken here, where the user sees an error, and passed on: of several starts at once only one succeeds.
     """
+    if record.launch.launcher:
+        raise InputError("run_prepared", run=record.run)
     if not record.processes:
         record = replace(record, processes=processes_here())
     folder = record.output.path
@@ -325,6 +342,20 @@ def start(logs: Path, record: RunRecord) -> Started:
         if opened is not None and opened.made:
             discard(opened.run_dir, opened.made)
         raise
+
+
+def prepare(logs: Path, record: RunRecord) -> Opened:
+    """Opens the folder of a run that a launcher will start; raises InputError, or BusyError if its folder is in use.
+
+    The lock of the output folder is taken only for as long as that takes: on a machine of the run, rank 0 takes it.
+    """
+    lock = FolderLock.acquire(record.output.path, record.run or record.preset, logs)
+    try:
+        opened = open_run_dir(logs, record)
+    finally:
+        lock.abandon()
+    remembered.remember_run(logs, record)
+    return opened
 
 
 def _launch(opened: Opened, mine: FolderLock, output: FolderLock | None) -> Started:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from engine.contract import config as settings
 from engine.contract.bounds import Between, Count, Name
 from engine.contract.config import RunConfig
+from engine.contract.launch import OURS, Launch
 from engine.contract.outputdir import OutputDir
 from engine.contract.owner import Id, Owner
 from engine.contract.project import Project
@@ -45,6 +46,7 @@ class RunRecord:
     continued: bool = False  # the first half of the demo: once it has finished, its supervisor starts the second half
     based_on: Name = ""  # the run whose settings it was started with, if it was started from one
     id: Id = ""  # unique to this run; its output folder has the same id
+    launch: Launch = OURS  # who starts its processes, if not our own supervisor
     project: Project = ""  # the folder it was started in; in the file relative to the run's own folder, or unknown
 
     def run_config(self) -> RunConfig:

@@ -81,6 +81,11 @@ class RunDir:
         return self.path / "supervisor.log"
 
     @property
+    def batch_script(self) -> Path:
+        """The batch script of a run that Slurm starts."""
+        return self.path / "job.sbatch"
+
+    @property
     def processes(self) -> Path:
         """The processes of the newest attempt, as JSON: {attempt, supervisor, ranks}."""
         return self.path / "processes.json"
@@ -122,7 +127,8 @@ class RunDir:
         yield from matching(self.path, STACKS_NAME)
         yield from matching(self.path, ROWS_NAME)
         yield from matching(self.path, STAGED_NAME)
-        known = (self.events, self.snapshot, self.processes, self.trainer_output, self.supervisor_output)
+        logs = (self.trainer_output, self.supervisor_output)
+        known = (self.events, self.snapshot, self.processes, *logs, self.batch_script)
         yield from named(self.path, [path.name for path in (*known, self.note, self.blind, self.record)])
 
     def write_record(self, record: RunRecord) -> None:

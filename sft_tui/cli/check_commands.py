@@ -153,8 +153,8 @@ def print_applied_budget(found: "Rehearsal") -> None:
     echo(say("app.rehearsal_applied", LANG, when=when, **budgets), err=True)
 
 
-def preflight(request: "CheckRequest", *, force: bool) -> None:
-    """Checks a run before it starts and prints the problems; exits if there are errors."""
+def preflight(request: "CheckRequest", *, force: bool) -> "Report":
+    """Checks a run before it starts and prints the problems; exits if there are errors. Returns the report."""
     from sft_tui.preflight import report as reports
 
     report = checked(request)
@@ -165,6 +165,7 @@ def preflight(request: "CheckRequest", *, force: bool) -> None:
         sys.exit(report.exit_code)
     if report.exit_code:
         echo(say("app.preflight_forced", LANG), err=True)
+    return report
 
 
 def checked(request: "CheckRequest") -> "Report":

@@ -21,6 +21,7 @@ from sft_tui.cli.data_commands import data
 from sft_tui.cli.here_command import here
 from sft_tui.cli.model_commands import model
 from sft_tui.cli.notify_command import notify
+from sft_tui.cli.prepare_command import prepare
 from sft_tui.cli.preset_commands import presets
 from sft_tui.cli.queue_commands import queue
 from sft_tui.cli.reply_command import reply
@@ -37,6 +38,7 @@ COMMANDS: tuple[click.Command, ...] = (
     completion,
     rehearse,
     run,
+    prepare,
     test,
     runs,
     compare,

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
@@ -12,6 +12,9 @@ from engine.contract.texts import Lang, say
 from sft_tui import text
 from sft_tui.cli.common import LANG
 from sft_tui.output import echo
+
+if TYPE_CHECKING:
+    from sft_tui.starting import Opened
 
 
 def show_screen(
@@ -64,6 +67,9 @@ def launch(record: RunRecord, logs: Path, view: Presentation) -> None:
         echo(text.safe(message.what(LANG)))
         echo(say("app.fix", LANG, text=text.safe(message.fix(LANG))), err=True)
         return
+    if record.launch.launcher:
+        print_launch(starting.prepare(logs, record))
+        return
     started = starting.start(logs, record)
     if view.detach:
         echo(started.record.run)
@@ -76,6 +82,17 @@ def launch(record: RunRecord, logs: Path, view: Presentation) -> None:
     code = following.follow_started(started, headless.choose_view(LANG, json=view.json), LANG)
     if code:
         sys.exit(code)
+
+
+def print_launch(opened: "Opened") -> None:
+    """Prints the line that starts a prepared run, and on standard error what to do with it."""
+    from sft_tui import launch_lines
+
+    launch, run = opened.record.launch, text.safe(opened.record.run)
+    echo(text.safe(launch_lines.write(opened.run_dir, opened.record), 20_000))
+    where = {"nodes": launch.nodes, "gpus": launch.gpus, "processes": launch.processes}
+    echo(say("app.prepared_gpus" if launch.gpus else "app.prepared_cpu", LANG, run=run, **where), err=True)
+    echo(say(f"app.prepared_{launch.launcher}", LANG, nodes=launch.nodes, run=run), err=True)
 
 
 def meant(name: str | None, logs: Path) -> RunDir:

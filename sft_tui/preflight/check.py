@@ -48,6 +48,7 @@ class Report:
     ranks: int = 1
     learning: Phrase | None = None  # what learns of the model, on a line
     family: str = ""  # of the model, as the setting names it; empty if unknown
+    trained: int = 0  # parameters of the model that learn; 0 if unknown
 
     def count(self, level: str) -> int:
         """The number of findings of a level."""
@@ -77,7 +78,7 @@ def check(
     """Runs all checks; never raises for what it finds. `partly` gets the findings that need no file to be read."""
     config = request.config
     host = HostReader().read([], Path(config.output_dir))
-    at_once = list(machine.MACHINE.findings(Machine.of(config, request.processes, host.memory_total)))
+    at_once = list(machine.MACHINE.findings(Machine.of(config, request.here, host.memory_total)))
     at_once += model.PRECISION.findings(_precision(config))
     with Inspector() as inspector, ThreadPoolExecutor(2) as pool:
         of_data = pool.submit(_ask_data, config, DATA_FILES, request.processes, progress)
@@ -114,6 +115,7 @@ def check(
         request.processes,
         model.learning(known) if known else None,
         known.facts.kind if known else "",
+        known.sizes.trained if known else 0,
     )
 
 

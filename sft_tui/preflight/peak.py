@@ -71,7 +71,7 @@ def findings(request: CheckRequest, family: str, peaks: MemoryFacts) -> Iterator
     else:
         yield from MEMORY.findings(_peak(request, peaks.host))
     if peaks.device is not None:
-        for number, free in enumerate(gpus.free_memory()[: request.processes]):  # rank 0 takes the first, and so on
+        for number, free in enumerate(gpus.free_memory()[: request.here]):  # rank 0 takes the first, and so on
             yield from GPU.findings(GpuPeak(number, peaks.device, free))
 
 
@@ -83,11 +83,11 @@ def on_gpu() -> bool:
 def _peak(request: CheckRequest, prediction: MemoryPrediction) -> Peak:
     config, rehearsal = request.config, request.rehearsal
     available = HostReader().read([], Path(config.output_dir)).memory_available
-    free, total = min(available, request.memory_limit or available), prediction.total * request.processes
+    free, total = min(available, request.memory_limit or available), prediction.total * request.here
     rehearsed = rehearsal is not None and config.micro_batch_tokens == rehearsal.found.micro_batch_tokens
     if rehearsal is not None and rehearsed:
         total = rehearsal.found.peak_memory_found
-    return Peak(config, request.processes, prediction, total, free, rehearsed)
+    return Peak(config, request.here, prediction, total, free, rehearsed)
 
 
 def items(prediction: MemoryPrediction, ranks: int = 1) -> Phrase:

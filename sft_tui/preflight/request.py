@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from engine.contract.config import RunConfig
+from engine.contract.launch import OURS, Launch
 from sft_tui.preflight.fix import Command, Set, Start
 from sft_tui.rehearsal import Rehearsal, applied
 from sft_tui.starting import DEFAULT_LOGS, options, processes_here
@@ -22,6 +23,7 @@ class CheckRequest:
     memory_limit: int = 0  # bytes; 0: the machine's memory
     fresh: bool = False  # move an unfinished run in the output folder aside
     rehearsal: Rehearsal | None = None  # one that applies to this run
+    launch: Launch = OURS  # who starts its processes, if not our own supervisor
 
     @classmethod
     def of(cls, preset: str, values: Mapping[str, Any], config: RunConfig, logs: Path, **more: Any) -> Self:
@@ -40,7 +42,12 @@ class CheckRequest:
     @property
     def processes(self) -> int:
         """The number of ranks it will have."""
-        return self.config.num_processes or processes_here()
+        return self.launch.processes if self.launch.launcher else self.here
+
+    @property
+    def here(self) -> int:
+        """The number of ranks that it will have on one machine."""
+        return self.launch.on_each if self.launch.launcher else self.config.num_processes or processes_here()
 
     def changed(self, **changes: Any) -> Set:
         """The action that checks this run with other settings."""

@@ -1,0 +1,123 @@
+"""The line that starts a prepared run under torchrun, accelerate or Slurm; for Slurm also its batch script."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from engine.contract.files import open_regular, reason
+from engine.contract.launch import Launch
+from engine.contract.messages import InputError
+from engine.contract.project import place_of
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
+from sft_tui.child_process import LIBRARY_SETTINGS, module_command
+
+RANK_PROGRAM = "engine.train"
+SECONDS_TO_SAVE = 120  # before the end of its time, Slurm asks the ranks to save and end
+
+
+def write(run_dir: RunDir, record: RunRecord) -> str:
+    """The line that starts a run, after its batch script was written if it needs one; raises InputError."""
+    folder, project = _place(run_dir, record)
+    if record.launch.launcher == "slurm":
+        _write_script(run_dir.batch_script, batch_script(folder, project, record.run, record.launch))
+        return shlex.join(["sbatch", str(run_dir.batch_script)])
+    alike = record.launch.launcher == "torchrun"
+    words = torchrun(folder, record.run, record.launch) if alike else accelerate(folder, record.launch)
+    variables = [f"{name}={value}" for name, value in environment(record.launch).items()]
+    return f"cd {shlex.quote(project)} && {shlex.join(['env', *variables, *words])}"
+
+
+def _write_script(path: Path, script: str) -> None:
+    try:
+        fd = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        with open(fd, "w", encoding="utf-8") as file:
+            file.write(script)
+    except OSError as error:
+        raise InputError("folder_unwritable", path=str(path.parent), setting="logs", why=reason(error)) from None
+
+
+def _place(run_dir: RunDir, record: RunRecord) -> tuple[str, str]:
+    """The run's folder as its ranks name it, and the folder in which they are started."""
+    folder, project = place_of(run_dir.path, record.project)
+    return folder, os.path.abspath(project or os.getcwd())
+
+
+def environment(launch: Launch) -> dict[str, str]:
+    """The variables of the ranks."""
+    where = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if launch.gpus else {"ACCELERATE_USE_CPU": "true"}
+    return {**LIBRARY_SETTINGS, **where}
+
+
+def rank_command(folder: str) -> list[str]:
+    """The program of each rank. Its only argument is the folder, since launchers read options even behind it."""
+    return module_command(RANK_PROGRAM, folder)
+
+
+def torchrun(folder: str, run: str, launch: Launch) -> list[str]:
+    """The same words on every machine: the ranks are numbered when all have met."""
+    meeting = ["--standalone"]
+    if launch.nodes > 1:
+        meeting = [f"--rdzv-id={run}", "--rdzv-backend=c10d", f"--rdzv-endpoint={launch.endpoint}"]
+    counts = [f"--nnodes={launch.nodes}", f"--nproc-per-node={launch.on_each}", "--max-restarts=0"]
+    return [_program("torchrun"), *counts, *meeting, "--no-python", *rank_command(folder)]
+
+
+def accelerate(folder: str, launch: Launch) -> list[str]:
+    """The words on the first machine; on the others another number stands behind `--machine_rank`."""
+    host, _, port = launch.endpoint.rpartition(":")
+    several = ["--multi_gpu"] * (launch.processes > 1)
+    machines = [f"--num_machines={launch.nodes}", f"--num_processes={launch.processes}"]
+    meeting = ["--machine_rank", "0", f"--main_process_ip={host}", f"--main_process_port={port}"]
+    plain = ["--mixed_precision=no", "--dynamo_backend=no", "--no_python"]
+    meeting = meeting if launch.nodes > 1 else []
+    return [_program("accelerate"), "launch", *several, *machines, *meeting, *plain, *rank_command(folder)]
+
+
+def _program(name: str) -> str:
+    """A program of this Python environment, by its path: the other machines may find another one of that name."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def batch_script(folder: str, project: str, run: str, launch: Launch) -> str:
+    """The batch script: starts the ranks; resumes when the job begins again; queues it again when its time is over."""
+    here, again = shlex.quote(folder), shlex.join(module_command("sft_tui", "resume"))
+    status = shlex.join(module_command("sft_tui", "status", "--json"))
+    state = shlex.join([sys.executable, "-c", 'import json, sys; print(json.load(sys.stdin)["status"])'])
+    exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment(launch).items())
+    gpus = f"\n#SBATCH --gpus-per-node={launch.gpus}" if launch.gpus else ""
+    return f"""#!/bin/bash
+#SBATCH --job-name={run}
+#SBATCH --nodes={launch.nodes}
+#SBATCH --ntasks-per-node={launch.on_each}{gpus}
+#SBATCH --signal=TERM@{SECONDS_TO_SAVE}
+#SBATCH --requeue
+# What your cluster also asks for (partition, account, time, cores a task), as options of sbatch or as lines here.
+
+cd {shlex.quote(project)} || exit
+run={here}
+[ "${{run#/}}" != "$run" ] || run="./$run"
+exec >> "$run/trainer.log" 2>&1
+{exports}
+if [ -n "${{SLURM_CPUS_PER_TASK:-}}" ]; then
+    export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"
+fi
+
+# The job begins again after a machine failed, it had to make room, or its time was over.
+if [ "${{SLURM_RESTART_COUNT:-0}}" -gt 0 ]; then
+    {again} "$run" || exit
+fi
+
+srun --kill-on-bad-exit=1 {shlex.join(rank_command(folder))}
+code=$?
+
+# Slurm's signal made it save and end: the job goes back into the queue, unless you stopped it or cancelled the job.
+if [ ! -e "$run/control/stop" ] && [ "$(squeue -h -o %T -j "$SLURM_JOB_ID")" = RUNNING ]; then
+    state=$({status} "$run" | {state})
+    if [ "$state" = stopped ]; then
+        scontrol requeue "$SLURM_JOB_ID"
+    fi
+fi
+exit "$code"
+"""

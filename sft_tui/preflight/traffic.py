@@ -1,0 +1,43 @@
+"""What the network between machines costs a step: pure functions of sizes, numbers of ranks and rates."""
+
+from dataclasses import dataclass
+
+BYTES_OF_A_GRADIENT = 4  # fp32, as the gradients are summed
+BITS = 8
+HOP = 50e-6  # seconds from one machine to the next over TCP on Ethernet, as gloo and NCCL without RDMA need them
+
+
+def gradient_bytes(trained: int, ranks: int) -> int:
+    """Bytes that each rank sends a step: a ring all-reduce of n ranks sends 2 (n - 1) / n times the gradient."""
+    return round(2 * (ranks - 1) / ranks * trained * BYTES_OF_A_GRADIENT)
+
+
+def seconds(sent: int, gigabits: float) -> float:
+    """Seconds for which a connection of this rate, in Gbit/s, is busy with that many bytes."""
+    return sent * BITS / (gigabits * 1e9)
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """A step of several machines with one rank each, in seconds; each has the work that one alone would have."""
+
+    compute: float
+    trained: int
+    nodes: int
+    gigabits: float
+
+    @property
+    def network(self) -> float:
+        """The time of the sum: its bytes, and 2 (n - 1) hops around the ring."""
+        hops = 2 * (self.nodes - 1)
+        return seconds(gradient_bytes(self.trained, self.nodes), self.gigabits) + hops * HOP
+
+    @property
+    def total(self) -> float:
+        """The time of a step if nothing of the sum is hidden behind the computation."""
+        return self.compute + self.network
+
+    @property
+    def speedup(self) -> float:
+        """How many times the rows a second of one machine these machines train."""
+        return self.nodes * self.compute / self.total
