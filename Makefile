@@ -3,6 +3,7 @@
 # make test   lint, types, import contracts and tests
 # make bench     training compared with transformers' own trainer: speed, memory, start, evaluation (over an hour; ROWS=FILE for other rows than the demo's)
 # make bench-chat   training of a chat model compared with TRL's, in .venv-peers (nearly two hours, resumed if interrupted; TURNS=1 ROWS=96 for a quarter of one)
+# make bench-gpu   training on one GPU compared with both (8 minutes, nothing is downloaded; DEVICE=cpu runs it with tiny models)
 # make bench-scale   what more rows and more processes cost
 # make bench-screen   what the screen costs in bytes, time and memory
 # make texts   compiles the catalogues of texts after one was edited
@@ -25,7 +26,7 @@ SPREAD := -n 2 --dist worksteal
 # have it: nobody starts the standard trainer so.
 demo demo-t5 test test-all: export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: docs texts demo demo-t5 test test-all bench bench-chat bench-scale bench-screen screens lint format clean
+.PHONY: docs texts demo demo-t5 test test-all bench bench-chat bench-gpu bench-scale bench-screen screens lint format clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/sft-tui demo
@@ -51,6 +52,9 @@ bench: $(VENV)/dev.done
 
 bench-chat: $(VENV)/dev.done $(PEERS)/done
 	$(BIN)/python -m bench.chat --peers $(PEERS)/bin/python --kept $(PEERS)/chat.jsonl $(if $(MODEL),--model $(MODEL)) $(if $(TURNS),--turns $(TURNS)) $(if $(ROWS),--rows $(ROWS))
+
+bench-gpu: $(VENV)/dev.done
+	$(BIN)/python -m bench.gpu --device $(or $(DEVICE),cuda) --peers $(PEERS)/bin/python $(if $(MODEL),--model $(MODEL))
 
 bench-scale: $(VENV)/dev.done
 	$(BIN)/python -m bench.scale

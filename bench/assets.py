@@ -19,6 +19,7 @@ from engine.data.tokenizer import train_tokenizer
 VALIDATION_ROWS = 96
 TOKENS = 16_000
 SIZES = {
+    "toy": {"vocab_size": 16_000, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4},
     "tiny": {"vocab_size": 16_000, "d_model": 256, "d_kv": 64, "d_ff": 1024, "num_layers": 4, "num_heads": 4},
     "chatlm": {"vocab_size": 29_298, "d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 10, "num_heads": 12},
 }

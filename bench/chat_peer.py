@@ -2,8 +2,9 @@
 
 Runs in an environment of its own (`make bench-chat` creates it), because this project needs neither trl nor peft to
 train. Responses alone are learned, an optimizer step holds 16 rows, and one pass is made over all rows. RESULT gets the
-seconds of the pass, its learned tokens and all its tokens without padding, and when the first step ended. TRL also
-learns what the template writes behind the token that ends a response; that is not counted, since ours does not.
+seconds of the pass, its learned tokens and all its tokens without padding, when the first step ended, the seconds and
+learned tokens of every later one, and the peak of the GPU's memory. TRL also learns what the template writes behind the
+token that ends a response; that is not counted, since ours does not.
 """
 
 import argparse
@@ -21,7 +22,8 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
-from bench.clock import Clock
+from bench import device
+from bench.clock import Clock, later_steps
 
 STEP_ROWS = 16
 
@@ -51,6 +53,11 @@ def counted(collate: Callable[[Any], Any], stop: int, seen: list[tuple[int, int]
     return count
 
 
+def micro_batches(given: argparse.Namespace) -> int:
+    """The number of micro-batches in a step."""
+    return 1 if given.packing else STEP_ROWS // int(given.micro_batch)
+
+
 def settings(given: argparse.Namespace, out: str) -> SFTConfig:
     """TRL's settings for what the command line requests; where it is silent, TRL's defaults."""
     changed: dict[str, Any] = {}
@@ -64,14 +71,14 @@ def settings(given: argparse.Namespace, out: str) -> SFTConfig:
         out,
         num_train_epochs=1,
         per_device_train_batch_size=given.micro_batch,
-        gradient_accumulation_steps=1 if given.packing else STEP_ROWS // given.micro_batch,
+        gradient_accumulation_steps=micro_batches(given),
         learning_rate=2e-4 if given.lora else 2e-5,
         packing=given.packing,
         logging_steps=1,
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,
-        use_cpu=True,
+        use_cpu=given.device == "cpu",
         **changed,
     )
 
@@ -89,7 +96,9 @@ def main() -> None:
     options.add_argument("--by-length", action="store_true")
     options.add_argument("--packing", action="store_true", help="rows of 1,024 tokens, one micro-batch a step")
     options.add_argument("--keep-activations", action="store_true", help="without gradient checkpointing")
+    device.add_option(options)
     given = options.parse_args()
+    device.require(given.device)
     began = time.perf_counter()
     tokenizer = AutoTokenizer.from_pretrained(given.model)
     kind = torch.bfloat16 if given.bf16_weights else torch.float32
@@ -113,6 +122,9 @@ def main() -> None:
         "seconds": clock.ends[-1] - clock.began,
         "label_tokens": sum(learned for learned, _ in seen),
         "tokens": sum(tokens for _, tokens in seen),
+        "later_seconds": clock.seconds,
+        "later_label_tokens": later_steps([learned for learned, _ in seen], micro_batches(given)),
+        "device_memory": device.peak_mb(),
     }
     given.result.write_text(json.dumps(result))
 

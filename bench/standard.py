@@ -1,7 +1,8 @@
 """Training by transformers' Seq2SeqTrainer: `python -m bench.standard ASSETS RESULT.json --micro-batch 4 --bf16`.
 
 Encoder and embeddings are frozen and an optimizer step holds 16 rows, as in the run it is measured against. RESULT
-gets the seconds and the label tokens (padding not counted) of every step after the first, and when that one ended.
+gets the seconds and the label tokens (padding not counted) of every step after the first, when that one ended, and the
+peak of the GPU's memory.
 """
 
 import argparse
@@ -20,7 +21,8 @@ from transformers import (
     Seq2SeqTrainingArguments,
 )
 
-from bench.clock import Clock
+from bench import device
+from bench.clock import Clock, later_steps
 
 STEP_ROWS = 16
 
@@ -33,7 +35,9 @@ def main() -> None:
     options.add_argument("--micro-batch", type=int, default=1)
     options.add_argument("--bf16", action="store_true")
     options.add_argument("--by-length", action="store_true")
+    device.add_option(options)
     given = options.parse_args()
+    device.require(given.device)
     began = time.perf_counter()
     tokenizer = AutoTokenizer.from_pretrained(given.assets / "model")
     model = AutoModelForSeq2SeqLM.from_pretrained(given.assets / "model")
@@ -68,18 +72,18 @@ def main() -> None:
                 save_strategy="no",
                 report_to=[],
                 disable_tqdm=True,
-                use_cpu=True,
+                use_cpu=given.device == "cpu",
                 **ordered,
             ),
             train_dataset=samples,
             data_collator=counted,
             callbacks=[clock],
         ).train()
-    parts = STEP_ROWS // given.micro_batch
     result = {
         "first_step": clock.ends[0] - began,
-        "seconds": [after - before for before, after in zip(clock.ends, clock.ends[1:], strict=False)],
-        "label_tokens": [sum(seen[at : at + parts]) for at in range(parts, len(seen), parts)],
+        "seconds": clock.seconds,
+        "label_tokens": later_steps(seen, STEP_ROWS // given.micro_batch),
+        "device_memory": device.peak_mb(),
     }
     given.result.write_text(json.dumps(result))
 
