@@ -6,16 +6,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from engine.contract.bounds import Made
-from engine.contract.facts import Form
+from engine.contract.glances import Form
 from engine.contract.import_report import PARTS, ColumnsReport, ImportReport, Reasons, TokenizerReport
 from engine.contract.presets import preset
 from engine.contract.reasons import reason_phrase
 from engine.contract.requests import ColumnsRequest, ImportRequest, TokenizerRequest
 from engine.contract.texts import Lang, say
+from sft_tui.options import options
 from sft_tui.preflight import ask_engine
 from sft_tui.preflight.fix import as_path
 from sft_tui.spool import is_stream, spooled
-from sft_tui.starting import options
 from sft_tui.text import cut, safe
 
 COLUMNS = 100

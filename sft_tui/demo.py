@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 from engine.contract.locks import FolderLock, holder_of, is_locked
 from engine.contract.messages import BusyError, InputError
@@ -18,6 +17,7 @@ from engine.contract.presets import preset
 from engine.contract.rundir import RunDir
 from engine.contract.texts import Lang, say
 from sft_tui import starting
+from sft_tui.found import Stage
 from sft_tui.output import echo
 from sft_tui.runs import Run, read_run
 from sft_tui.text import duration
@@ -26,14 +26,6 @@ VOCABULARY = 4000
 NO_MODEL = ("demo_model_missing",)  # errors after which the other demo is done
 LOOK_SECONDS, PATIENCE_SECONDS = 0.2, 20.0  # for the second half to start after the first
 PREPARED_SECONDS = 1200.0  # a model may have to be downloaded; the rest takes a few seconds
-Stage = Literal["new", "first", "between", "second", "done"]
-
-
-class Progress(NamedTuple):
-    """How far a demo is, and whether it runs now."""
-
-    stage: Stage
-    runs: bool
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.contract.bounds import as_json
-from engine.contract.facts import short_count
 from engine.contract.glances import DataGlance, ModelGlance
 from engine.contract.messages import Message
-from engine.contract.texts import Lang, say
-from sft_tui.here import DataFile, Found, ModelPlace, RunHere
+from engine.contract.texts import Lang, say, short_count
+from sft_tui.found import DataFile, Found, ModelPlace, RunHere
 from sft_tui.next_steps import Step
 from sft_tui.queue.lines import state_short
 from sft_tui.text import cut, pad, safe, width

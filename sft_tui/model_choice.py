@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from engine.contract.facts import TokenizerFacts, short_count
+from engine.contract.facts import TokenizerFacts
 from engine.contract.model_reports import ShownModel, TrainingNeed
 from engine.contract.presets import preset
-from engine.contract.texts import Lang, say
+from engine.contract.texts import Lang, say, short_count
 from sft_tui.text import safe, size
 
 ORDER = {"causal": ("lora", "whole", "frozen")}

@@ -5,12 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from engine.contract.presets import preset
-from sft_tui import demo
-from sft_tui.here import DataSet, Found, ModelPlace, RunHere
-from sft_tui.preflight.fix import as_path
-from sft_tui.preflight.missing import STARTER
-from sft_tui.starting import options
+from sft_tui.found import DataSet, Found, ModelPlace, RunHere
+from sft_tui.options import options
 
 Kind = Literal["demo", "import", "model", "learn", "watch", "resume", "talk", "test", "data", "queue", "launch"]
 MOST_IMPORTS, MOST_MODELS = 3, 3  # that are offered
@@ -32,6 +28,9 @@ class Step:
         return shlex.join(("sft-tui", *self._words()))
 
     def _words(self) -> tuple[str, ...]:
+        from sft_tui.preflight.fix import as_path  # which the first screen does without
+        from sft_tui.preflight.missing import STARTER
+
         path = as_path(self.subject)
         match self.kind:
             case "import":
@@ -57,6 +56,8 @@ class Step:
 
 def values_of(model: str, files: dict[str, str], name: str) -> dict[str, Any]:
     """The settings over those of a preset for a run that trains a model on files."""
+    from engine.contract.presets import preset
+
     usual = preset(name).config
     wanted = {**files, "pretrained_model": model}
     return {setting: value for setting, value in wanted.items() if value and value != getattr(usual, setting)}
@@ -108,8 +109,15 @@ def _after(found: Found) -> Iterator[Step]:
     run = next((one for one in found.runs if one.state == "finished" and one.model), None)
     if run is not None:
         yield Step("talk", run.name, run=run)
-        if run.preset not in (name for story in demo.STORIES.values() for name in story.presets):
+        if run.preset not in _of_demos():
             yield Step("test", run.name, run=run)
+
+
+def _of_demos() -> set[str]:
+    """The presets of the demos."""
+    from sft_tui import demo
+
+    return {name for story in demo.STORIES.values() for name in story.presets}
 
 
 def _of_runs(found: Found, state: str, kind: Kind) -> Iterator[Step]:
@@ -121,6 +129,5 @@ def _of_runs(found: Found, state: str, kind: Kind) -> Iterator[Step]:
 def _to_resume(found: Found) -> Iterator[Step]:
     """The newest unfinished run; that of a demo is continued by the demo."""
     for step in _of_runs(found, "unfinished", "resume"):
-        parts = [name for story in demo.STORIES.values() for name in story.presets]
-        yield Step("demo", run=step.run) if step.run is not None and step.run.preset in parts else step
+        yield Step("demo", run=step.run) if step.run is not None and step.run.preset in _of_demos() else step
         return

@@ -1,6 +1,7 @@
 """Every field of RunConfig as an option of the command line."""
 
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -202,3 +203,13 @@ def settings_table(config: Any, lang: Lang) -> list[str]:
         value = setting_text(name, getattr(config, name), lang) + (f" {rule.unit_in(lang)}" if rule.unit else "")
         rows.append(f"  {name:<{width}}  {value:<42}  {rule.help(lang)}".rstrip())
     return rows[1:]
+
+
+def options(values: Mapping[str, Any]) -> list[str]:
+    """Settings as a list of command-line arguments."""
+    return [word for name, value in values.items() for word in (f"--{name}", str(value))]
+
+
+def options_text(values: Mapping[str, Any]) -> str:
+    """Settings as text for a command line, each with a space before it."""
+    return "".join(f" {shlex.quote(word)}" for word in options(values))

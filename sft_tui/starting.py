@@ -26,6 +26,7 @@ from engine.contract.stream import next_attempt
 from sft_tui import remembered
 from sft_tui.child_process import module_command
 from sft_tui.machine import gpus
+from sft_tui.options import options_text
 from sft_tui.removal import discard
 from sft_tui.runs import Run, model_of
 
@@ -220,16 +221,6 @@ def started_by(launch: Launch) -> str:
     if not launch.launcher:
         return "sft-tui run"
     return f"sft-tui prepare --launcher {launch.launcher} --nodes {launch.nodes} --gpus {launch.gpus}"
-
-
-def options(values: Mapping[str, Any]) -> list[str]:
-    """Settings as a list of command-line arguments."""
-    return [word for name, value in values.items() for word in (f"--{name}", str(value))]
-
-
-def options_text(values: Mapping[str, Any]) -> str:
-    """Settings as text for a command line, each with a space before it."""
-    return "".join(f" {shlex.quote(word)}" for word in options(values))
 
 
 def _earlier_record(output: OutputDir) -> RunRecord | None:

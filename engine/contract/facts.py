@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from engine.contract.bounds import EXACT, MOST_ITEMS, WIDEST, Between, Count, Longest, Name, Positive
+from engine.contract.glances import Form
 from engine.contract.leave_out import Digest
 from engine.contract.messages import Message
 
@@ -17,7 +18,6 @@ RowNumber = Annotated[int, Between(-1, EXACT)]
 TokenId = Annotated[int, Between(-WIDEST, WIDEST)]
 Share = Annotated[float, Between(0, 1)]
 Verified = Literal["", "crc32", "sha256"]  # what vouches for a model's files, the weakest first
-Form = Literal["pairs", "messages"]  # of the rows of a file
 Part = Literal["prompt", "label"]
 PARTS: tuple[Part, ...] = ("prompt", "label")
 DATA_FILES = ("train_file", "validation_file")  # settings
@@ -272,14 +272,6 @@ class Sizes:
     def plus(self, other: "Sizes", times: int = 1) -> "Sizes":
         """The sum with `times` the other."""
         return Sizes(*(mine + times * its for mine, its in zip(astuple(self), astuple(other), strict=True)))
-
-
-def short_count(count: int) -> str:
-    """A number of parameters as people say it: `134.5 M`."""
-    for unit, size in (("B", 1_000_000_000), ("M", 1_000_000)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count:,}"
 
 
 @dataclass(frozen=True)

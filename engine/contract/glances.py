@@ -1,11 +1,11 @@
 """What the inspecting process says at first sight of a file of rows, or of a model's folder."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from engine.contract.bounds import Count, Longest, Name
-from engine.contract.facts import Form
 
+Form = Literal["pairs", "messages"]  # of the rows of a file
 MOST_COLUMNS = 50  # of a file that are named
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from engine.contract.bounds import Count, Longest, PathText
-from engine.contract.facts import Form
+from engine.contract.glances import Form
 from engine.contract.requests import MOST_FILES
 
 MOST_COLUMNS = 1 << 20  # of one file, and characters of their names

@@ -168,3 +168,11 @@ def _digest(source: Path) -> str:
 
 if __name__ == "__main__":
     compile_catalogues()
+
+
+def short_count(count: int) -> str:
+    """A number of parameters as people say it: `134.5 M`."""
+    for unit, size in (("B", 1_000_000_000), ("M", 1_000_000)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:,}"

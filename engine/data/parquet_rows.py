@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from engine.contract.config import RunConfig
-from engine.contract.facts import Form
+from engine.contract.glances import Form
 from engine.contract.inputs import require_files
 from engine.contract.messages import InputError
 from engine.data import journal

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.contract.config import RunConfig
-from engine.contract.facts import LONGEST_NAME, Form
-from engine.contract.glances import MOST_COLUMNS, DataGlance, ModelGlance
+from engine.contract.facts import LONGEST_NAME
+from engine.contract.glances import MOST_COLUMNS, DataGlance, Form, ModelGlance
 from engine.contract.inputs import USUAL_COLUMNS, has_tokenizer
 from engine.contract.requests import DataGlanceRequest, ModelGlanceRequest
 from engine.data import journal

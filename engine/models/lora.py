@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.contract.config import RunConfig
-from engine.contract.facts import short_count
 from engine.contract.messages import InputError, Message
+from engine.contract.texts import short_count
 from engine.cpu.adapted import Adapted, Adapter
 from engine.models.counting import adapted, scale_of
 from engine.models.freezing import Frozen, Parts, freeze, parameters_of

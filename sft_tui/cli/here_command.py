@@ -14,7 +14,8 @@ from sft_tui.output import echo, echo_json, terminal_columns
 def here(json: bool, logs: Path) -> None:
     """List what lies here, and the next steps."""
     from sft_tui import here_text
-    from sft_tui.here import Found, scan
+    from sft_tui.found import Found
+    from sft_tui.here import scan
     from sft_tui.next_steps import next_steps
 
     found = Found()

@@ -30,7 +30,7 @@ from sft_tui.cli.common import (
     screen_options,
 )
 from sft_tui.cli.showing import Presentation, meant
-from sft_tui.options import GroupedCommand, config_options, given
+from sft_tui.options import GroupedCommand, config_options, given, options
 from sft_tui.output import echo
 
 
@@ -121,7 +121,7 @@ def planned(name: str, values: dict[str, Any], **how: Any) -> RunRecord:
 
     def again(**changes: Any) -> Command | Start:
         settings = {**values, **changes}
-        return Start(name, settings) if job == "train" else Command((job, name, *starting.options(settings)))
+        return Start(name, settings) if job == "train" else Command((job, name, *options(settings)))
 
     job = how["job"]
     try:

@@ -22,6 +22,7 @@ from engine.contract.requests import DataRequest, MemoryRequest, ModelRequest, R
 from engine.contract.texts import Phrase
 from sft_tui import rehearsal
 from sft_tui.machine.host import HostReader
+from sft_tui.options import options
 from sft_tui.preflight import ask_engine, chats, data, disk, machine, model, peak
 from sft_tui.preflight.ask_engine import Inspector, InspectorDied, Progress
 from sft_tui.preflight.declaration import CheckedRun, Group, Seen, of_message, with_remedies
@@ -34,7 +35,6 @@ from sft_tui.preflight.reader import READER, ReaderEnd
 from sft_tui.preflight.request import CheckRequest
 from sft_tui.preflight.tokenizing import TOKENIZER, Tokenizer
 from sft_tui.rehearsal import Rehearsal, estimate
-from sft_tui.starting import options
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from engine.contract.inputs import USUAL_COLUMNS, tokenizer_folder
 from engine.contract.leave_out import leave_out_path
 from engine.contract.reasons import counted
 from engine.contract.texts import Phrase
+from sft_tui.options import options
 from sft_tui.preflight import missing
 from sft_tui.preflight.declaration import Actions, Advice, CheckedRun, Group, Seen
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Command, Import, System, as_path
 from sft_tui.preflight.missing import named_columns, of_rows
-from sft_tui.starting import options
 
 CUT_SHARE = 0.001  # of the label tokens; above it, cut labels are a warning
 UNKNOWN_WARNING, UNKNOWN_ERROR = 0.01, 0.2  # of all tokens

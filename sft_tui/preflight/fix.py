@@ -12,8 +12,7 @@ from typing import Any
 from engine.contract.config import setting_of
 from engine.contract.presets import preset
 from engine.contract.texts import Lang, say
-from sft_tui.options import setting_text
-from sft_tui.starting import options
+from sft_tui.options import options, setting_text
 from sft_tui.text import safe
 
 PROGRAM = "sft-tui"

@@ -20,9 +20,8 @@ from engine.contract.model_record import record_of
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
 from engine.contract.texts import Phrase
-from sft_tui.options import OF_ROWS
+from sft_tui.options import OF_ROWS, options
 from sft_tui.preflight.fix import DEFAULTS, Action, Command, Import, Start, as_path, command_of, targets
-from sft_tui.starting import options
 
 Check = Callable[..., Action]  # of the run with other settings
 Advice = tuple[Phrase, tuple[Action, ...]]  # words with the placeholder {command}, and the actions they describe

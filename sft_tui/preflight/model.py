@@ -6,10 +6,10 @@ from pathlib import Path
 
 from engine.contract import vocabulary
 from engine.contract.config import RunConfig
-from engine.contract.facts import DataFacts, ModelFacts, Sizes, TokenizerFacts, short_count
+from engine.contract.facts import DataFacts, ModelFacts, Sizes, TokenizerFacts
 from engine.contract.inputs import require_positions, tokenizer_folder
 from engine.contract.messages import InputError
-from engine.contract.texts import Phrase
+from engine.contract.texts import Phrase, short_count
 from sft_tui.preflight import missing
 from sft_tui.preflight.data import use_another
 from sft_tui.preflight.declaration import Actions, CheckedRun, Group, Seen, of_message

@@ -7,9 +7,10 @@ from typing import Any, Self
 
 from engine.contract.config import RunConfig
 from engine.contract.launch import OURS, Launch
+from sft_tui.options import options
 from sft_tui.preflight.fix import Command, Set, Start
 from sft_tui.rehearsal import Rehearsal, applied
-from sft_tui.starting import DEFAULT_LOGS, options, processes_here
+from sft_tui.starting import DEFAULT_LOGS, processes_here
 
 
 @dataclass(frozen=True)

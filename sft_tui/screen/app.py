@@ -6,25 +6,28 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from textual import work
 from textual.app import App
 from textual.screen import Screen
 
-from engine.contract import presets
 from engine.contract.config import RunConfig, override
 from engine.contract.messages import InputError
-from engine.contract.record import RunRecord
 from engine.contract.texts import LANGS, say
-from sft_tui import demo, left_running, starting, text
+from sft_tui import text
 from sft_tui.output import echo
-from sft_tui.runs import Run
 from sft_tui.screen import actions, form_style, help_view, terminal, window_title
 from sft_tui.screen.background import Background, summary
 from sft_tui.screen.base import ActionScreen, CanvasScreen, Options
 from sft_tui.screen.ink import THEMES, Line
 from sft_tui.screen.window_title import WindowTitle
+
+if TYPE_CHECKING:  # the first screen does without them
+    from engine.contract.record import RunRecord
+    from sft_tui.demo import Story
+    from sft_tui.runs import Run
+    from sft_tui.starting import Started
 
 # A key passes through three threads, each of which may wait this long for the log reader; the default is 5 ms.
 SWITCH_SECONDS = 0.001
@@ -260,6 +263,8 @@ class SftTuiApp(App[int], inherit_bindings=False):
 
     def enqueue(self, preset: str, values: Mapping[str, Any], based_on: str = "") -> None:
         """Puts a run at the end of the queue, and shows a notice; raises InputError."""
+        from engine.contract import presets
+
         override(presets.preset(preset).config, values)
         self._add_to_queue(preset, dict(values), based_on)
 
@@ -276,7 +281,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
             words, role = error.message.text(lang), "bad"
         self.call_from_thread(self.notify_here, words, role)
 
-    def open_resume(self, run: Run) -> None:
+    def open_resume(self, run: "Run") -> None:
         """Shows the settings that may be changed when a run is resumed."""
         from sft_tui.screen.resume_screen import ResumeScreen
 
@@ -297,19 +302,23 @@ class SftTuiApp(App[int], inherit_bindings=False):
         while self.screen is not open_ones[-1]:
             self.pop_screen()
 
-    def begin(self, record: RunRecord) -> starting.Started:
+    def begin(self, record: "RunRecord") -> "Started":
         """Starts a planned run; raises InputError, also if the run is already finished."""
+        from sft_tui import starting
+
         message = starting.why_nothing_to_do(record)
         if message is not None:
             raise InputError(message.code, **message.args)
         return starting.start(self.options.logs, record)
 
-    def start_run(self, record: RunRecord) -> None:
+    def start_run(self, record: "RunRecord") -> None:
         """Starts a planned run, and shows it; raises InputError."""
         self.open_run(self.begin(record).record.run)
 
     def begin_demo(self, preset: str) -> None:
         """Starts a demo, or finds its current stage, with a command that does not depend on this screen."""
+        from sft_tui import demo
+
         if self._demo_asked is not None:
             return
         story = demo.STORIES[preset]
@@ -326,7 +335,9 @@ class SftTuiApp(App[int], inherit_bindings=False):
         options = ["--t5"] if story is demo.T5 else []
         Background(["demo", *options, "--detach", "--logs", str(self.options.logs)], self.options.lang, done)
 
-    def _demo_begun(self, story: demo.Story, code: int, printed: str) -> None:
+    def _demo_begun(self, story: "Story", code: int, printed: str) -> None:
+        from sft_tui import demo
+
         asked, self._demo_asked = self._demo_asked, None
         if code:
             self.notify_here(summary(printed), "bad")
@@ -370,6 +381,8 @@ def _demos_result(options: Options) -> list[str]:
     """What is printed after the screen of a demo that is done: what it changed, and how to talk to its model."""
     if not options.demo:
         return []
+    from sft_tui import demo
+
     story, lang = demo.shown_for(demo.STORIES[options.demo]), options.lang
     if story.stage() != "done":
         return []
@@ -385,6 +398,8 @@ def show(options: Options) -> NoReturn:
     if app.background is not None:
         app.background.end()
     app.window_title.end(terminal.write)
+    from sft_tui import left_running
+
     for line in [*_demos_result(options), *left_running.lines(options.logs, options.lang)]:
         echo(line)
     if app.crash:

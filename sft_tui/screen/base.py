@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from textual.app import ComposeResult
 from textual.events import Key, Paste, Resize
@@ -12,10 +12,8 @@ from textual.screen import Screen
 
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
-from engine.contract.record import RunRecord
 from engine.contract.texts import Lang, say
-from sft_tui import starting, text
-from sft_tui.runs import Run
+from sft_tui import text
 from sft_tui.screen import actions, bottom, clipboard
 from sft_tui.screen.background import Background
 from sft_tui.screen.bottom import Question
@@ -23,6 +21,11 @@ from sft_tui.screen.canvas import Canvas
 from sft_tui.screen.editor import Editor
 from sft_tui.screen.ink import Ink, Line, filled
 from sft_tui.wrapping import wrap
+
+if TYPE_CHECKING:  # the first screen does without them
+    from engine.contract.record import RunRecord
+    from sft_tui.runs import Run
+    from sft_tui.starting import Started
 
 LEAST_WIDTH, LEAST_HEIGHT = 60, 20
 LONGEST_NOTICE = 800  # characters
@@ -64,10 +67,10 @@ class AppServices(Protocol):
     def open_run(self, name: str) -> None:
         """Shows a run."""
 
-    def begin(self, record: RunRecord) -> starting.Started:
+    def begin(self, record: "RunRecord") -> "Started":
         """Starts a planned run; raises InputError, also if the run is already finished."""
 
-    def start_run(self, record: RunRecord) -> None:
+    def start_run(self, record: "RunRecord") -> None:
         """Starts a planned run, and shows it; raises InputError."""
 
     def begin_demo(self, preset: str) -> None:
@@ -103,7 +106,7 @@ class AppServices(Protocol):
     def enqueue(self, preset: str, values: Mapping[str, Any], based_on: str = "") -> None:
         """Puts a run at the end of the queue, and shows a notice; raises InputError."""
 
-    def open_resume(self, run: Run) -> None:
+    def open_resume(self, run: "Run") -> None:
         """Shows the settings that may be changed when a run is resumed."""
 
     def open_output(self, run: str) -> None:

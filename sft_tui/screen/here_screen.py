@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual import work
 from textual.events import Key
@@ -12,8 +13,7 @@ from textual.worker import get_current_worker
 
 from engine.contract.durable import free_bytes
 from engine.contract.texts import say
-from sft_tui import chat_names, demo, runs, starting
-from sft_tui.here import Found, scan
+from sft_tui.found import Found
 from sft_tui.machine.host import HostReader
 from sft_tui.next_steps import Step, next_steps
 from sft_tui.screen import actions, here_view
@@ -22,6 +22,9 @@ from sft_tui.screen.bottom import DIGITS
 from sft_tui.screen.here_view import HereView
 from sft_tui.screen.ink import Line
 from sft_tui.text import size
+
+if TYPE_CHECKING:
+    from sft_tui.runs import Run
 
 MODEL = "pretrained_model"  # setting
 LOOK_SECONDS, NAP_SECONDS = 5.0, 0.1  # between two looks at the folder, and at whether to end
@@ -56,13 +59,15 @@ class HereScreen(CanvasScreen):
     @work(thread=True, exclusive=True, group="here")
     def look(self) -> None:
         """Looks at the folder again and again while the screen is in front; shows the first look piece by piece."""
+        from sft_tui import here  # what finds things is imported while the screen is already there
+
         worker, logs, found = get_current_worker(), self.services.options.logs, self.state.found
         host, first = HostReader(), True
         while not worker.is_cancelled:
             if not self.in_front:
                 time.sleep(NAP_SECONDS)
                 continue
-            for seen in scan(logs, replace(found, reading=False)):
+            for seen in here.scan(logs, replace(found, reading=False)):
                 found = seen
                 if worker.is_cancelled:
                     return
@@ -141,6 +146,8 @@ class HereScreen(CanvasScreen):
 
     def _carry_out(self, step: Step) -> None:
         """Opens what a step needs, or starts it; raises InputError."""
+        from sft_tui import chat_names, demo, starting
+
         services, subject = self.services, step.subject
         acts: dict[str, Callable[[], None]] = {
             "demo": lambda: services.begin_demo(demo.CHAT.last),
@@ -157,8 +164,10 @@ class HereScreen(CanvasScreen):
         }
         acts[step.kind]()
 
-    def _run(self, name: str) -> runs.Run:
+    def _run(self, name: str) -> "Run":
         """A run by its name; raises InputError."""
+        from sft_tui import runs
+
         return runs.read_run(runs.find(self.services.options.logs, name))
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from engine.contract.texts import Lang, say
-from sft_tui.here import Found
+from sft_tui.found import Found
 from sft_tui.here_text import KINDS, rows_of, step_words
 from sft_tui.next_steps import Step
 from sft_tui.screen.ink import Ink, Line, columns, filled, fit, frame, side_by_side

@@ -15,6 +15,7 @@ from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset, presets
 from engine.contract.texts import say
 from sft_tui import chat_names, demo, remembered, runs, starting
+from sft_tui.found import Progress
 from sft_tui.preflight.check import Report, check
 from sft_tui.preflight.fix import Action, Command
 from sft_tui.preflight.missing import ROWS
@@ -155,7 +156,7 @@ class LaunchScreen(FixingScreen, PresetKeys):
                 owner, step = unfinished
                 found[name] = Resumable(owner.run, step, owner.steps_total, is_locked(output.path))
         new_here = not runs.exist(self.services.options.logs)
-        demos = {name: demo.Progress(story.stage(), bool(story.current())) for name, story in demo.STORIES.items()}
+        demos = {name: Progress(story.stage(), bool(story.current())) for name, story in demo.STORIES.items()}
         self.state = replace(self.state, presets=known, resumable=found, offer_demo=new_here, demos=demos)
         if self.state.preset not in known:  # its file is gone
             self.choose(next(iter(known)))

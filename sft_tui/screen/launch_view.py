@@ -7,7 +7,8 @@ from typing import Any
 from engine.contract.config import RunConfig, setting_of
 from engine.contract.presets import Preset, presets
 from engine.contract.texts import Lang, say
-from sft_tui.demo import STORIES, Progress
+from sft_tui.demo import STORIES
+from sft_tui.found import Progress
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.report import SIGNS, subject

@@ -4,7 +4,7 @@ from engine.contract.glances import DataGlance, ModelGlance
 from engine.contract.messages import Message
 from engine.contract.texts import Lang, say
 from sft_tui.candidates import Candidate
-from sft_tui.here import ModelPlace
+from sft_tui.found import ModelPlace
 from sft_tui.here_text import data_words, model_words
 from sft_tui.screen.ink import Line, columns, fit
 from sft_tui.text import safe

@@ -7,6 +7,7 @@ from engine.contract.config import FIELDS
 from engine.contract.presets import HERE, SUFFIX, built_in, own_files, preset, remove, save
 from engine.contract.texts import say
 from sft_tui import starting
+from sft_tui.options import options_text
 from sft_tui.preflight.fix import Start, command_of
 from sft_tui.screen.base import ActionScreen
 from sft_tui.screen.bottom import Question
@@ -109,4 +110,4 @@ class PresetKeys(ActionScreen):
         """The command line that starts this run."""
         state, logs = self.draft.state, self.services.options.logs
         shown = command_of([Start(state.preset, state.values)])
-        return shown if logs == starting.DEFAULT_LOGS else shown + starting.options_text({"logs": logs})
+        return shown if logs == starting.DEFAULT_LOGS else shown + options_text({"logs": logs})

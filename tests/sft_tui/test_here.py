@@ -11,7 +11,8 @@ from engine.contract import events
 from engine.contract.glances import DataGlance, ModelGlance
 from engine.contract.messages import Message
 from sft_tui import here, runs
-from sft_tui.here import DataFile, Found, Glances, listed, model_at, scan
+from sft_tui.found import DataFile, Found
+from sft_tui.here import Glances, listed, model_at, scan
 from sft_tui.preflight.ask_engine import InspectorDied
 from tests.sft_tui.conftest import PLAN, STARTED, step
 from tests.sft_tui.screen.conftest import write_run

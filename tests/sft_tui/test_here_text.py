@@ -9,8 +9,7 @@ from engine.contract.glances import DataGlance
 from engine.contract.messages import Message
 from engine.contract.texts import Lang
 from sft_tui import here_text
-from sft_tui.demo import Progress
-from sft_tui.here import Found, ModelPlace
+from sft_tui.found import Found, ModelPlace, Progress
 from sft_tui.next_steps import next_steps
 from sft_tui.text import width
 from tests.sft_tui.test_next_steps import BEST, DATA, FINISHED, MODEL, QUEUE, STOPPED

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from engine.contract.glances import DataGlance, ModelGlance
-from sft_tui.demo import Progress
-from sft_tui.here import DataFile, Found, ModelPlace, RunHere
+from sft_tui.found import DataFile, Found, ModelPlace, Progress, RunHere
 from sft_tui.next_steps import Step, next_steps, values_of
 from sft_tui.queue.entries import Queue, added
 

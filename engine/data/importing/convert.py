@@ -10,7 +10,7 @@ from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
-from engine.contract.facts import Form
+from engine.contract.glances import Form
 from engine.contract.import_report import PARTS, ImportReport
 from engine.contract.messages import InputError, Value
 from engine.contract.reasons import counted

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.contract.facts import Form
+from engine.contract.glances import Form
 from engine.contract.import_report import PARTS  # numbered as in a Split
 from engine.contract.messages import InputError
 from engine.data.importing.messages import MESSAGES, PROMPT, RESPONSE, STAGED, TURNS, Fields, as_messages, record_of

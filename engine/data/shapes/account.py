@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
-from engine.contract.facts import Form
+from engine.contract.glances import Form
 from engine.contract.import_report import FileReport, ImportReport, ReasonCount, ReasonDetail
 
 PLACES, FILES = 3, 20  # kept for each reason: of records, and of files

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from engine.contract.facts import Form
+from engine.contract.glances import Form
 from engine.contract.messages import InputError
 from engine.contract.requests import ImportRequest
 from engine.data import token_store

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from engine.contract.config import override
-from engine.contract.facts import ChatFacts, DataFacts, Form, LeftOutFacts, SomeRows
+from engine.contract.facts import ChatFacts, DataFacts, LeftOutFacts, SomeRows
+from engine.contract.glances import Form
 from engine.contract.presets import preset
 from sft_tui.preflight.data import of_both, of_files, show_row, without_repetitions
 from sft_tui.preflight.declaration import CheckedRun

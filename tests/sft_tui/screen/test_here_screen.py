@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from sft_tui.here import Found
+from sft_tui import here
+from sft_tui.found import Found
 from sft_tui.next_steps import Step
-from sft_tui.screen import here_screen
 from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.base import Options
 from sft_tui.screen.here_screen import HereScreen
@@ -35,7 +35,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
 
 def play(found: Found | Callable[..., Iterator[Found]], steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
     look = found if callable(found) else lambda *_: iter([found])
-    monkeypatch.setattr(here_screen, "scan", look)
+    monkeypatch.setattr(here, "scan", look)
 
     async def go() -> None:
         app = SftTuiApp(Options(Path("logs")))
@@ -153,7 +153,7 @@ def test_a_click_selects_and_a_second_one_carries_out(monkeypatch: pytest.Monkey
 def test_the_first_screen_is_that_of_the_demo_or_of_the_folder(
     option: dict[str, str], kind: type, monkeypatch: pytest.MonkeyPatch, commands: list[FakeCommand]
 ) -> None:
-    monkeypatch.setattr(here_screen, "scan", lambda *_: iter([Found()]))
+    monkeypatch.setattr(here, "scan", lambda *_: iter([Found()]))
 
     async def go() -> None:
         app = SftTuiApp(Options(Path("logs"), **option))  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 
 from engine.contract.texts import Lang
-from sft_tui.here import Found
+from sft_tui.found import Found
 from sft_tui.next_steps import next_steps
 from sft_tui.screen import here_view
 from sft_tui.screen.here_view import HereView

@@ -16,9 +16,8 @@ from engine.contract.import_report import ColumnsReport
 from engine.contract.messages import InputError
 from engine.contract.requests import ColumnsRequest, Request
 from engine.data.importing import convert
-from sft_tui import data_import, remembered
+from sft_tui import data_import, here, remembered
 from sft_tui.preflight import ask_engine
-from sft_tui.screen import here_screen
 from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.base import Options
 from sft_tui.screen.import_screen import ImportScreen
@@ -41,7 +40,7 @@ def answered(request: Request, _kind: type, progress: ask_engine.Progress = ask_
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(here_screen, "scan", lambda *_: iter([]))
+    monkeypatch.setattr(here, "scan", lambda *_: iter([]))
     monkeypatch.setattr(ask_engine, "ask", answered)
     lines = (json.dumps({"messages": [{**TALK[0], "content": f"Where is order {n}?"}, *TALK[1:]]}) for n in range(100))
     (tmp_path / "data.jsonl").write_text("\n".join(lines))

@@ -11,8 +11,8 @@ from textual.widgets import OptionList, Static
 
 from engine.contract.messages import InputError
 from engine.contract.model_reports import ShownModel
-from sft_tui import model_view
-from sft_tui.screen import here_screen, launch_screen
+from sft_tui import here, model_view
+from sft_tui.screen import launch_screen
 from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.base import Options
 from sft_tui.screen.launch_screen import LaunchScreen
@@ -27,7 +27,7 @@ FILES = {"train_file": "t.parquet", "validation_file": "v.parquet", "test_file":
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(here_screen, "scan", lambda *_: iter([]))
+    monkeypatch.setattr(here, "scan", lambda *_: iter([]))
     monkeypatch.setattr(model_view, "shown", lambda _path: SHOWN)
 
 

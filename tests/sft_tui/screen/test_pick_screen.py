@@ -13,7 +13,7 @@ from engine.contract.messages import InputError
 from sft_tui import remembered
 from sft_tui.here import Glances
 from sft_tui.preflight.ask_engine import Progress
-from sft_tui.screen import here_screen, pick_screen
+from sft_tui.screen import pick_screen
 from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.base import SOURCE, Options
 from sft_tui.screen.pick_screen import PickScreen
@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(here)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(here_screen, "scan", lambda *_: iter([]))
+    monkeypatch.setattr(here, "scan", lambda *_: iter([]))
     monkeypatch.setattr(pick_screen, "Glances", lambda: Glances(FakeInspector))  # type: ignore[arg-type]
     for name in ("chats.jsonl", "faq.csv", "data/old.jsonl", "data/deep/far.jsonl"):
         (here / name).write_text('{"question": "a", "answer": "b"}\n')
