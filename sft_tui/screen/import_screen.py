@@ -62,6 +62,7 @@ class ImportScreen(FormScreen):
         self.mapping: tuple[str, ...] = ()  # the settings whose columns are still to be chosen
         self._done = done
         self._wanted: Wanted | None = None  # the import that is carried out
+        self._shown_at = 0.0  # when its progress was last shown
         self._queued = False  # the import begins as soon as the rows are read
 
     def heading(self) -> Line:
@@ -268,21 +269,21 @@ class ImportScreen(FormScreen):
                 self._fault(error.message.text(lang))
                 self.query_one(f"#{error.field}", Input).focus()
                 return
-            self._import(how)
+            self._wanted = Wanted(self._progress)  # here, since a second enter may come before the thread begins
+            self._import(how, self._wanted)
+
+    def _progress(self, _name: str, done: int, total: int) -> None:
+        """Shows how far the import is, from its thread."""
+        if time.monotonic() - self._shown_at > SHOWN_SECONDS:
+            self._shown_at = time.monotonic()
+            words = say("import_screen.writing", self.services.options.lang, percent=100 * done // total)
+            self.app.call_from_thread(self._say, words)
 
     @work(thread=True, group="import")
-    def _import(self, how: dict[str, Any]) -> None:
-        lang, shown_at = self.services.options.lang, 0.0
-
-        def show(_name: str, done: int, total: int) -> None:
-            nonlocal shown_at
-            if time.monotonic() - shown_at > SHOWN_SECONDS:
-                shown_at = time.monotonic()
-                self.app.call_from_thread(self._say, say("import_screen.writing", lang, percent=100 * done // total))
-
-        self._wanted = Wanted(show)
+    def _import(self, how: dict[str, Any], wanted: Wanted) -> None:
+        lang = self.services.options.lang
         try:
-            found = data_import.import_rows([self.plan.source], self._wanted.progress, **how)
+            found = data_import.import_rows([self.plan.source], wanted.progress, **how)
         except CancelledError:
             self.app.call_from_thread(self._stopped, say("import_screen.cancelled", lang))
         except InputError as error:

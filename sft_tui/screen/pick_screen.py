@@ -49,6 +49,7 @@ class PickScreen(FormScreen):
         self._known: dict[str, About] = {}
         self._queued = False  # the first candidate is chosen as soon as the list is up to date
         self._wanted: Wanted | None = None
+        self._shown_at, self._shown_step = 0.0, ""  # when progress was last shown, and of what
 
     def heading(self) -> Line:
         """What is chosen, and its value now."""
@@ -189,7 +190,8 @@ class PickScreen(FormScreen):
         if self._wanted is not None:
             self.show_notice(say("pick.busy", self.services.options.lang), "warn")
         elif must_be_obtained(chosen):
-            self._obtain(chosen)
+            self._wanted = Wanted(self._show_progress)  # here, since a second enter may come before the thread begins
+            self._obtain(chosen, self._wanted)
         elif chosen.folder and not chosen.fits:
             self._type(f"{chosen.path.rstrip('/')}/")
         else:
@@ -241,22 +243,20 @@ class PickScreen(FormScreen):
         else:
             self.services.back()
 
+    def _show_progress(self, step: str, done: int, total: int) -> None:
+        """Shows how far a model is, from the thread that gets it."""
+        if step != self._shown_step or time.monotonic() - self._shown_at > NOTICED_SECONDS:
+            self._shown_at, self._shown_step = time.monotonic(), step
+            self.app.call_from_thread(self._progress, progress_words(step, done, total, self.services.options.lang))
+
     @work(thread=True, group="obtain")
-    def _obtain(self, chosen: Candidate) -> None:
+    def _obtain(self, chosen: Candidate, wanted: Wanted) -> None:
         """Gets a model, and passes its folder on; shows how far it is."""
-        shown_at, shown = 0.0, ""
-
-        def show(step: str, done: int, total: int) -> None:
-            nonlocal shown_at, shown
-            if step != shown or time.monotonic() - shown_at > NOTICED_SECONDS:
-                shown_at, shown = time.monotonic(), step
-                self.app.call_from_thread(self._progress, progress_words(step, done, total, lang))
-
-        lang, self._wanted = self.services.options.lang, Wanted(show)
+        lang = self.services.options.lang
         self.app.call_from_thread(self._progress, say("pick.getting", lang, name=safe(chosen.name, 60)))
         words, role, path = "", "warn", ""
         try:
-            path = obtained(chosen, self._wanted.progress)
+            path = obtained(chosen, wanted.progress)
         except CancelledError:
             words = say("pick.cancelled", lang)
         except InputError as error:

@@ -76,6 +76,21 @@ def rows(path: str) -> int:
     return int(pq.read_metadata(path).num_rows)
 
 
+def test_a_second_enter_at_once_does_not_import_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[object] = []
+
+    async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
+        await until(pilot, lambda: screen.found)
+        import_rows = data_import.import_rows
+        monkeypatch.setattr(data_import, "import_rows", lambda *a, **k: (begun.append(a), import_rows(*a, **k))[1])
+        screen.do_go()
+        screen.do_go()  # before any thread could begin
+        await until(pilot, lambda: screen.written)
+
+    play("data.jsonl", steps)
+    assert len(begun) == 1
+
+
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 20)])
 def test_enter_shows_writes_and_continues(size: tuple[int, int]) -> None:
     async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:

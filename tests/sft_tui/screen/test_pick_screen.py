@@ -65,6 +65,21 @@ def listed_for(screen: PickScreen, text: str) -> bool:
     return screen.typed == text and screen._listed_for == text
 
 
+def test_a_second_enter_at_once_does_not_download_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[object] = []
+    monkeypatch.setattr(pick_screen, "obtained", lambda chosen, _progress: (begun.append(chosen), "models/m")[1])
+
+    async def steps(pilot: Pilot[int], screen: PickScreen) -> None:
+        await pilot.press(*"owner/m")
+        await until(pilot, lambda: listed_for(screen, "owner/m"))
+        screen.do_choose()
+        screen.do_choose()  # before any thread could begin
+        await until(pilot, lambda: pilot.app.screen is not screen)
+
+    assert play(steps, "pretrained_model") == ["models/m"]
+    assert len(begun) == 1
+
+
 def test_typing_filters_and_enter_chooses() -> None:
     async def steps(pilot: Pilot[int], screen: PickScreen) -> None:
         assert names(screen)[:2] == ["chats.jsonl", "data/deep/far.jsonl"]
