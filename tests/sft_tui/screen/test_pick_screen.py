@@ -10,6 +10,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from engine.contract.messages import InputError
+from sft_tui import here as look
 from sft_tui import remembered
 from sft_tui.here import Glances
 from sft_tui.preflight.ask_engine import Progress
@@ -30,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(here)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(here, "scan", lambda *_: iter([]))
+    monkeypatch.setattr(look, "scan", lambda *_: iter([]))
     monkeypatch.setattr(pick_screen, "Glances", lambda: Glances(FakeInspector))  # type: ignore[arg-type]
     for name in ("chats.jsonl", "faq.csv", "data/old.jsonl", "data/deep/far.jsonl"):
         (here / name).write_text('{"question": "a", "answer": "b"}\n')

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -253,14 +252,10 @@ def test_a_typed_key_draws_only_the_text(played: Callable[..., None], monkeypatc
         monkeypatch.setattr(OptionList, "replace_option_prompt", lambda *one: drawn.append(one))
         monkeypatch.setattr(OptionList, "set_options", lambda *all_: drawn.append(all_))
         monkeypatch.setattr(Static, "update", lambda *text: drawn.append(text))
-        times = []
         for key in "1234567":
-            begun = time.perf_counter()
             screen.value.text.post_message(Key(key, key))
             await until(pilot, lambda typed=key: screen.value.text.value.endswith(typed))  # type: ignore[misc]
-            times.append(time.perf_counter() - begun)
         assert drawn == []
-        assert min(times) < 0.05
 
     played(SOUND, steps)
 
