@@ -27,7 +27,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 T5_SIZES = {"full": "chatlm", "toy": "toy"}
-LLAMA_SIZES: dict[str, dict[str, int]] = {
+LLAMA_SIZES: dict[str, dict[str, Any]] = {
     # of SmolLM2-135M
     "full": {
         "vocab_size": 49_152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
@@ -69,7 +69,8 @@ def write_llama(folder: Path, size: str) -> None:
     ).save_pretrained(folder)
     torch.manual_seed(0)
     ids: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
-    config = LlamaConfig(**shape, **ids, rms_norm_eps=1e-5, rope_theta=100_000.0, tie_word_embeddings=True)
+    rope: dict[str, Any] = {"rope_parameters": {"rope_type": "default", "rope_theta": 100_000.0}}
+    config = LlamaConfig(**shape, **ids, rms_norm_eps=1e-5, **rope, tie_word_embeddings=True)
     LlamaForCausalLM(config).save_pretrained(folder)
 
 
