@@ -19,9 +19,9 @@ from engine.data import batching
 from engine.data.batching import Partition
 from engine.models import freezing
 from engine.process.job import Job, out_of_memory, peak_memory
-from engine.process.world import World
 from engine.training import checkpoint, loop, optim
 from engine.training.checkpoint import FoundCheckpoint
+from engine.training.gpu_memory import GpuMemory
 from engine.training.setup import prepare
 from engine.training.step import StepRunner, backward
 from engine.training.tensorfile import stored
@@ -46,6 +46,10 @@ class Trial:
 
     training: loop.Training
     peaks: list[int] = field(default_factory=list)  # of memory over all ranks together, one per budget
+    gpu: GpuMemory = field(init=False)  # of this rank
+
+    def __post_init__(self) -> None:
+        self.gpu = GpuMemory(self.training.job.world.device)
 
     def run(self) -> Message:
         """Does everything once."""
@@ -70,10 +74,12 @@ class Trial:
             if not self._may_fit() or not self._try(budget):
                 break
             self.peaks.append(self._peak())
-            if not self._fits(self.peaks[-1]):
+            if not self._fits(self.peaks[-1]) or not self._gpus_fit():
                 break
+            self.gpu.keep()
             found = budget
             job.phase("rehearsing", 4 + number, stages)
+        self.gpu.begin()
         seconds_step, timed = self._time_steps(found)
         job.phase("rehearsing", stages, stages)
         peaks = job.world.gather([peak_memory()])
@@ -84,7 +90,7 @@ class Trial:
                 memory_limit=job.record.memory_limit,
                 peak_memory=peaks,
                 peak_memory_found=int(self.peaks[budgets.index(found)]),
-                gpu_memory=job.world.gather([_gpu_peak(job.world)]),
+                gpu_memory=job.world.gather([self.gpu.keep()]),
                 steps_timed=timed,
                 seconds_step=seconds_step,
                 seconds_evaluation=seconds_evaluation,
@@ -105,6 +111,7 @@ class Trial:
     def _try(self, budget: int) -> bool:
         """Forward and backward of the longest micro-batches of the run; returns whether no rank ran out of memory."""
         runner = self._runner(budget)
+        self.gpu.begin()
         runner.network.begin_step()  # as a step does, which drops what an evaluation laid out
         short = False
         try:
@@ -237,14 +244,15 @@ class Trial:
             need, limit = self.peaks[0] * MARGIN, self.job.record.memory_limit
             sizes = {"need": f"{need / 1e9:.2f} GB", "limit": f"{limit / 1e9:.2f} GB"}
             raise InputError("rehearsal_short", budget=budget, **sizes)
+        if not self._gpus_fit():
+            raise InputError("rehearsal_out_of_memory", budget=budget)
+        self.gpu.keep()
+
+    def _gpus_fit(self) -> bool:
+        return all(self.job.world.gather([self.gpu.fits()]))
 
     def _may_fit(self) -> bool:
         """Whether the next budget, twice the last, can fit: activations grow at most in proportion to the budget."""
         if len(self.peaks) < 2:
             return True
         return self._fits(self.peaks[-1] + 2 * (self.peaks[-1] - self.peaks[-2]))
-
-
-def _gpu_peak(world: World) -> int:
-    """The most GPU memory that this rank held, in bytes; 0 if it has no GPU."""
-    return int(torch.cuda.max_memory_reserved(world.device)) if world.device.type == "cuda" else 0

@@ -152,6 +152,10 @@ def adopt_orphans() -> None:
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+# Settings of torch's GPU allocator: the first name hides the older ones, so it is set only if none is.
+ALLOCATOR_NAMES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
+
+
 def trainer_environment(record: RunRecord, lock_fd: int | None) -> dict[str, str]:
     """The environment of a rank whose parent is this process; `lock_fd` is that of the output folder's lock."""
     passed = engine_environment(record.processes)
@@ -165,4 +169,6 @@ def trainer_environment(record: RunRecord, lock_fd: int | None) -> dict[str, str
         env[environment.LOCK_FD] = str(lock_fd)
     if on_cpu(record.processes):
         env["ACCELERATE_USE_CPU"] = "true"
+    elif not any(name in env for name in ALLOCATOR_NAMES):
+        env[ALLOCATOR_NAMES[0]] = "expandable_segments:True"  # rows of many lengths fragment fixed segments
     return env
