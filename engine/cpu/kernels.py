@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from engine.cpu import compiled, native, reference
+from engine.cpu import compiled, native, placement, reference
 from engine.cpu.dropout import Draw, RandomBits, Rate
 from engine.cpu.ragged import AttentionPattern, CausalPattern
 from engine.cpu.reference import Matrix
@@ -167,5 +167,5 @@ class Kernels(Protocol):
 
 def kernels_for(values: Tensor, kinds: tuple[torch.dtype, ...] = FLOATS) -> Kernels:
     """The compiled functions if values of this dtype are in memory that they can reach, else torch's."""
-    fits = values.dtype in kinds and values.device.type == "cpu" and native.library() is not None
+    fits = values.dtype in kinds and placement.on_host(values) and native.library() is not None
     return cast(Kernels, compiled if fits else reference)

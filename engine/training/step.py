@@ -6,11 +6,13 @@ micro-batch therefore adds its exact share of the gradient, and neither the cut 
 
 import math
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from engine.cpu import placement
 from engine.cpu.norms import norm
 from engine.data import batching
 from engine.data.batching import Ids, Lengths
@@ -18,8 +20,8 @@ from engine.data.token_store import Row, TokenStore
 from engine.models.loss import keeping_token_losses
 from engine.models.network import Network
 from engine.process.world import World
+from engine.training.step_losses import RowLoss, StepLosses
 
-RowLoss = tuple[int, int, float]  # a sample, the number of its learned tokens, and their losses summed
 CLIP_EPSILON = 1e-6  # as in torch, which therefore also scales a norm just below the limit
 
 
@@ -55,18 +57,6 @@ def backward(loss: Tensor) -> None:
         loss.backward()
 
 
-def row_losses(samples: list[int], rows: list[Row], losses: list[Tensor]) -> list[RowLoss]:
-    """The loss of each row of a micro-batch, from those of its learned tokens, which are row after row.
-
-    Nothing if a network sums its loss otherwise, so that the losses of tokens are unknown.
-    """
-    counts = [sum(end - start for start, end in row.spans) for row in rows]
-    if sum(map(len, losses)) != sum(counts):
-        return []
-    parts = torch.cat(losses).double().cpu().split(counts)
-    return [(sample, len(part), float(part.sum())) for sample, part in zip(samples, parts, strict=True)]
-
-
 @dataclass(frozen=True)
 class StepRunner:
     """Computes steps of one run on one rank."""
@@ -84,20 +74,22 @@ class StepRunner:
         self.network.begin_step()
         mine = self._share(samples)
         seconds_data = time.perf_counter() - began
-        loss, status, rows = 0.0, self.world.rank_status, list[RowLoss]()
-        for places in mine.micro_batches:
-            if status.orphaned:
-                break
-            data_began = time.perf_counter()
-            chosen = mine.samples(places)
-            batch = self.store.rows_at(chosen)
-            seconds_data += time.perf_counter() - data_began
-            with keeping_token_losses() as losses:
-                part = self._loss(chosen, batch, mine.label_tokens)
-            backward(part)
-            loss += part.item()
-            rows += row_losses(chosen, batch, losses)
-            status.mark()
+        found, status = StepLosses(), self.world.rank_status
+        with self._casting():
+            for places in mine.micro_batches:
+                if status.orphaned:
+                    break
+                data_began = time.perf_counter()
+                chosen = mine.samples(places)
+                batch = self.store.rows_at(chosen)
+                seconds_data += time.perf_counter() - data_began
+                with keeping_token_losses() as losses:
+                    part = self._loss(chosen, batch, mine.label_tokens)
+                backward(part)
+                found.add(part)
+                found.add_rows(chosen, batch, losses)
+                status.mark()
+        loss, rows = found.read()
         padded = sum(self.network.padded(mine.sizes(places)) for places in mine.micro_batches)
         flags = [float(stop_asked), float(status.orphaned)]
         computed = time.perf_counter()
@@ -123,6 +115,10 @@ class StepRunner:
             rows=tuple(rows),
         )
 
+    def _casting(self) -> AbstractContextManager[None]:
+        """What the micro-batches are computed within: a GPU casts weights once, a processor's memory is scarcer."""
+        return nullcontext() if placement.on_host(self.parameters[0]) else placement.keeping_casts()
+
     def _clipped(self) -> float:
         """The gradient's norm before it is scaled down, if that is necessary; torch would multiply by 1 if not."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
@@ -134,11 +130,11 @@ class StepRunner:
     def loss_of(self, samples: Ids) -> float:
         """The loss that `run` would find for these samples, by the same arithmetic but without keeping a gradient."""
         self.network.begin_step()
-        mine, loss = self._share(samples), 0.0
+        mine, found = self._share(samples), StepLosses()
         for places in mine.micro_batches:
-            loss += self.micro_batch_loss(mine.samples(places), mine.label_tokens).item()
+            found.add(self.micro_batch_loss(mine.samples(places), mine.label_tokens))
             self.world.rank_status.mark()
-        return self.world.sum([loss])[0]
+        return self.world.sum([found.read()[0]])[0]
 
     def not_finite(self, samples: Ids) -> list[int]:
         """The samples that are in a micro-batch of this rank whose loss or gradient is not finite.

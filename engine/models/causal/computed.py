@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from engine.cpu.kernels import kernels_for
+from engine.cpu.placement import uploaded
 from engine.data.token_store import Row
 from engine.models.causal.learned import counts_of, targets_of
 from engine.models.causal.streaming import Stream
@@ -40,7 +41,7 @@ class CausalNetwork(Network):
 
     def summed_loss(self, rows: Sequence[Row], _samples: Sequence[int] | None = None) -> Tensor:
         """Cross-entropy summed over the learned tokens of some rows, float64, with its graph."""
-        given, targets = self._given(rows), targets_of(rows).to(self._device)
+        given, targets = self._given(rows), self._targets(rows)
         with self._computing(rows):
             if self._head is None:
                 return summed_loss_of_logits(self._logits(given), targets)
@@ -49,7 +50,7 @@ class CausalNetwork(Network):
     @torch.no_grad()
     def row_losses(self, rows: Sequence[Row]) -> list[float]:
         """The same for each row separately, without a graph."""
-        given, targets = self._given(rows), targets_of(rows).to(self._device)
+        given, targets = self._given(rows), self._targets(rows)
         with self._computing(rows):
             if self._head is None:
                 logits = self._logits(given)
@@ -68,6 +69,9 @@ class CausalNetwork(Network):
     def _given(self, rows: Sequence[Row]) -> Given:
         """The model's inputs for some rows, and the places, in all rows of these, that predict learned tokens."""
         raise NotImplementedError
+
+    def _targets(self, rows: Sequence[Row]) -> Tensor:
+        return uploaded([targets_of(rows)], self._device)[0]
 
     def _computing(self, rows: Sequence[Row]) -> AbstractContextManager[Any]:  # noqa: ARG002
         """What the model is run within for some rows."""

@@ -1,15 +1,18 @@
 """Any causal model of transformers, run unchanged on rows padded to the longest of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from engine.cpu.placement import uploaded
 from engine.data.batching import Measure
 from engine.data.token_store import Row
 from engine.models.causal.computed import CausalNetwork, Given
 from engine.models.causal.learned import places_of
 from engine.models.causal.replies import generated
+from engine.models.padding import rows_of
 
 
 class PaddedCausal(CausalNetwork):
@@ -23,7 +26,14 @@ class PaddedCausal(CausalNetwork):
         width = ids.shape[1]
         mask = (torch.arange(width)[None] < lengths[:, None]).long()
         places = places_of(rows, range(0, len(rows) * width, width))
-        return {"input_ids": ids.to(self._device), "attention_mask": mask.to(self._device)}, places.to(self._device)
+        ids, mask, places = uploaded([ids, mask, places], self._device)
+        return {"input_ids": ids, "attention_mask": mask}, places
+
+    @contextmanager
+    def _computing(self, rows: Sequence[Row]) -> Iterator[None]:
+        """What the model is run within for some rows: the masks of these lengths too."""
+        with super()._computing(rows), rows_of([len(row.ids) for row in rows]):
+            yield
 
     def replies(self, prompts: Sequence[Tensor], longest: int) -> list[list[int]]:
         """Greedy replies to some prompts, as token ids, with the token that ends them."""

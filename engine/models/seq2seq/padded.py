@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -9,9 +10,11 @@ from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig
 
 from engine.cpu.kernels import kernels_for
+from engine.cpu.placement import uploaded
 from engine.data.token_store import Row
 from engine.models.loss import Head, summed_loss, summed_loss_of_logits, token_losses
 from engine.models.network import Choose, Network, Tokens, labels_of, prompts_of
+from engine.models.padding import rows_of
 
 IGNORED = -100  # label of padding
 
@@ -31,28 +34,26 @@ class PaddedNetwork(Network):
 
     def summed_loss(self, rows: Sequence[Row], _samples: Sequence[int] | None = None) -> Tensor:
         """Cross-entropy summed over the label tokens of some rows, float64, with its graph."""
-        batch = self._batch(rows)
-        inputs, kept = model_inputs(self.model, batch), batch["labels"] != IGNORED
-        with self._in_its_kind():
+        inputs, places, targets = self._batch(rows)
+        with self._in_its_kind(), self._masks(rows):
             if self._head is None:
-                logits = self.model(**inputs, use_cache=False).logits[kept].float()
-                return summed_loss_of_logits(logits, batch["labels"][kept])
-            hidden = self._head.hidden(self.model, inputs)[kept]
-            return summed_loss(hidden, self._head, batch["labels"][kept], self._chunk)
+                logits = self.model(**inputs, use_cache=False).logits.flatten(0, 1)[places].float()
+                return summed_loss_of_logits(logits, targets)
+            hidden = self._head.hidden(self.model, inputs).flatten(0, 1)[places]
+            return summed_loss(hidden, self._head, targets, self._chunk)
 
     @torch.no_grad()
     def row_losses(self, rows: Sequence[Row]) -> list[float]:
         """The same for each row separately, without a graph."""
-        batch = self._batch(rows)
-        inputs, kept = model_inputs(self.model, batch), batch["labels"] != IGNORED
-        with self._in_its_kind():
+        inputs, places, targets = self._batch(rows)
+        with self._in_its_kind(), self._masks(rows):
             if self._head is None:
-                logits = self.model(**inputs, use_cache=False).logits[kept].float()
-                losses = kernels_for(logits).losses(logits, batch["labels"][kept], gradient=False)
+                logits = self.model(**inputs, use_cache=False).logits.flatten(0, 1)[places].float()
+                losses = kernels_for(logits).losses(logits, targets, gradient=False)
             else:
-                hidden = self._head.hidden(self.model, inputs)[kept]
-                losses = token_losses(hidden, self._head, batch["labels"][kept], self._chunk)
-        return [float(part.double().sum()) for part in losses.cpu().split(kept.sum(dim=1).tolist())]
+                hidden = self._head.hidden(self.model, inputs).flatten(0, 1)[places]
+                losses = token_losses(hidden, self._head, targets, self._chunk)
+        return [float(part.double().sum()) for part in losses.cpu().split([len(row.label) for row in rows])]
 
     def replies(self, prompts: Sequence[Tensor], longest: int) -> list[list[int]]:
         """Greedy replies to some prompts, as token ids; see `greedy_replies`."""
@@ -74,8 +75,21 @@ class PaddedNetwork(Network):
             token = choose(found.logits[0, -1])
             yield token
 
-    def _batch(self, rows: Sequence[Row]) -> dict[str, Tensor]:
-        return micro_batch(rows, int(self.model.config.pad_token_id), self._device)
+    def _batch(self, rows: Sequence[Row]) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """The model's inputs, the places of label tokens among all of its outputs, and these tokens.
+
+        All is made on the host and goes to the device at once, so that nothing there has to be waited for.
+        """
+        batch = micro_batch(rows, int(self.model.config.pad_token_id), torch.device("cpu"))
+        inputs = model_inputs(self.model, batch)
+        width = batch["labels"].shape[1]
+        places = [torch.arange(len(row.label)) + at * width for at, row in enumerate(rows)]
+        known = [*inputs.values(), torch.cat(places), torch.cat(labels_of(rows))]
+        *found, chosen, targets = uploaded(known, self._device)
+        return dict(zip(inputs, found, strict=True)), chosen, targets
+
+    def _masks(self, rows: Sequence[Row]) -> AbstractContextManager[None]:
+        return rows_of([len(row.prompt) for row in rows])
 
     def _in_its_kind(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast)

@@ -12,8 +12,7 @@ from engine.contract.messages import Message
 from engine.contract.row_losses import steps_of
 from engine.data.token_store import TokenStore
 from engine.models.loss import keeping_token_losses
-from engine.training import step as steps
-from engine.training.step import row_losses
+from engine.training.step_losses import StepLosses
 from tests.engine.training.test_step import CASES, ROWS, one_step
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def test_the_losses_of_rows_sum_to_the_loss_of_the_step(
     assert all(tokens == len(store.label(sample)) for sample, tokens, _ in result.rows)
     assert math.fsum(loss for _, _, loss in result.rows) / result.label_tokens == pytest.approx(result.loss, rel=1e-12)
 
-    monkeypatch.setattr(steps, "row_losses", lambda *_: [])
+    monkeypatch.setattr(StepLosses, "add_rows", lambda *_: None)
     without, expected = one_step(gradient_cases[case], store, cpu_world, micro_batch_tokens=60)
     assert (without.loss, without.grad_norm) == (result.loss, result.grad_norm)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -59,7 +58,10 @@ def test_losses_of_tokens_are_kept_only_within_the_block() -> None:
 def test_a_network_that_sums_its_loss_otherwise_has_no_losses_of_rows() -> None:
     from engine.data.token_store import Row
 
-    assert row_losses([0], [Row(np.arange(4), ((2, 4),))], []) == []
+    found = StepLosses()
+    found.add(torch.tensor(1.0))
+    found.add_rows([0], [Row(np.arange(4), ((2, 4),))], [])
+    assert found.read() == (1.0, [])
 
 
 def test_a_run_keeps_the_rows_of_its_steps(finished: "Outcome") -> None:
