@@ -52,7 +52,7 @@ class LaunchView:
     based_on: str = ""  # the run that the values are from
     resumable: Mapping[str, Resumable] = field(default_factory=dict)
     processes: int = 1
-    offer_demo: bool = False  # if there is no run here yet
+    offer_demo: bool = False  # if there is no run here yet; not shown once values are chosen
     demos: Mapping[str, Progress] = field(default_factory=dict)  # by the presets that they end with
     task: str = ""  # the command that runs in the background
     queued: bool = False  # the run starts when the check is done
@@ -119,7 +119,7 @@ def draw(view: LaunchView, width: int, height: int) -> list[Line]:
         learning = (safe(view.report.learning.text(view.lang)), "head")
         title = [*title[:2], learning]
         title = title if columns(title) <= width else [(" ", ""), learning]
-    elif view.offer_demo:
+    elif view.offer_demo and not view.values:
         title = [*title[:2], (say("screen.demo_offer", view.lang), "accent")]
     at = PanelLayout.of(view.panel, width, height)
     top = side_by_side(_presets(view, at.left, at.upper), _findings(view, width - at.left, at.upper))

@@ -50,11 +50,19 @@ def test_the_first_line_says_what_learns(lang: Lang, width: int, named: bool) ->
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_where_nothing_ran_the_demo_is_offered_until_something_can_learn(lang: Lang) -> None:
-    ready = dataclasses.replace(launch_screen(lang), offer_demo=True)
+    ready = dataclasses.replace(launch_screen(lang, values={}), offer_demo=True)
     assert ready.report is not None
     unread = dataclasses.replace(ready, report=dataclasses.replace(ready.report, learning=None))
     first = [plain(launch_view.draw(view, 120, 23)).splitlines()[0] for view in (unread, ready)]
     assert [say("screen.demo_offer", lang) in line for line in first] == [True, False]
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_demo_is_not_offered_for_a_chosen_model(lang: Lang) -> None:
+    chosen = launch_screen(lang, report=None, values={"pretrained_model": "models/mine"}, offer_demo=True)
+    first = plain(launch_view.draw(chosen, 120, 23)).splitlines()[0]
+    assert say("screen.demo_offer", lang) not in first
+    assert say("screen.launch", lang) in first
 
 
 def test_the_demo_says_what_enter_will_do() -> None:
