@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -82,7 +83,12 @@ def test_a_second_enter_at_once_does_not_import_twice(monkeypatch: pytest.Monkey
     async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
         await until(pilot, lambda: screen.found)
         import_rows = data_import.import_rows
-        monkeypatch.setattr(data_import, "import_rows", lambda *a, **k: (begun.append(a), import_rows(*a, **k))[1])
+
+        def counted(*args: Any, **how: Any) -> Any:
+            begun.append(args)
+            return import_rows(*args, **how)
+
+        monkeypatch.setattr(data_import, "import_rows", counted)
         screen.do_go()
         screen.do_go()  # before any thread could begin
         await until(pilot, lambda: screen.written)

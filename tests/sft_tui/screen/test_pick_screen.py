@@ -68,7 +68,12 @@ def listed_for(screen: PickScreen, text: str) -> bool:
 
 def test_a_second_enter_at_once_does_not_download_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[object] = []
-    monkeypatch.setattr(pick_screen, "obtained", lambda chosen, _progress: (begun.append(chosen), "models/m")[1])
+
+    def obtained(chosen: object, _progress: Progress) -> str:
+        begun.append(chosen)
+        return "models/m"
+
+    monkeypatch.setattr(pick_screen, "obtained", obtained)
 
     async def steps(pilot: Pilot[int], screen: PickScreen) -> None:
         await pilot.press(*"owner/m")
