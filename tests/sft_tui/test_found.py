@@ -1,7 +1,8 @@
 """Files make data sets by their names; what is not split or cannot be read as it is, is a source to import."""
 
+from engine.contract.glances import DataGlance
 from engine.contract.messages import Message
-from sft_tui.found import Found
+from sft_tui.found import DataFile, Found
 
 READY = DataGlance("parquet", 90, True, ready=True, columns=("prompt", "response"))
 

@@ -18,7 +18,6 @@ from tests.sft_tui.conftest import PLAN, STARTED, step
 from tests.sft_tui.screen.conftest import write_run
 
 ROWS = '{"question": "What?", "answer": "That."}\n'
-READY = DataGlance("parquet", 90, True, ready=True, columns=("prompt", "response"))
 RAW = DataGlance("jsonl", 100, True, shape="question/answer")
 
 
