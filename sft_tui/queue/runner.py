@@ -17,7 +17,7 @@ from typing import Any
 
 from engine.contract.config import override
 from engine.contract.files import reason
-from engine.contract.locks import FolderLock, holder_of
+from engine.contract.locks import FolderLock, holder_of, is_locked
 from engine.contract.messages import BusyError, InputError, Message
 from engine.contract.owner import new_id
 from engine.contract.presets import preset
@@ -33,6 +33,8 @@ from sft_tui.queue.entries import MOST_TRIES, Entry
 from sft_tui.queue.queue_file import QueueFolder
 
 TICK_SECONDS = 0.5
+RETRY_SECONDS, RETRIES = 10.0, 6 * 360  # for six hours: a full disk must not end what runs at night
+PASSING = ("folder_unwritable", "queue_busy")  # why the queue's file could not be changed, but may be later
 BY_A_PERSON = ("stopped", "paused", "terminated")  # ends that somebody asked for
 
 
@@ -44,17 +46,31 @@ class Runner:
         self._children: list[subprocess.Popen[bytes]] = []  # the supervisors started here, until they end
 
     def run(self) -> None:
-        """Works until nothing is left to do."""
-        while (entry := self._next()) is not None:
-            with contextlib.suppress(OSError):
-                os.chdir(entry.project or ".")
-            match entry.state:
-                case "starting":
-                    self._settle(entry)
-                case "running":
-                    self._follow(entry)
-                case _:
-                    self._begin(entry)
+        """Works until nothing is left to do; what cannot be written is tried again, as the next process would."""
+        tries = 0
+        while True:
+            try:
+                entry = self._next()
+                if entry is None:
+                    return
+                self._work_on(entry)
+                tries = 0
+            except InputError as error:
+                tries += 1
+                if error.message.code not in PASSING or tries > RETRIES:
+                    raise
+                time.sleep(RETRY_SECONDS)
+
+    def _work_on(self, entry: Entry) -> None:
+        with contextlib.suppress(OSError):
+            os.chdir(entry.project or ".")
+        match entry.state:
+            case "starting":
+                self._settle(entry)
+            case "running":
+                self._follow(entry)
+            case _:
+                self._begin(entry)
 
     def _next(self) -> Entry | None:
         """The entry whose turn it is. If there is none, the lock is released before anybody can add another."""
@@ -136,7 +152,8 @@ class Runner:
         elif entry.tries >= MOST_TRIES or self._is_alive(found.path.name) or next_attempt(found.events) > 1:
             self._set(entry.number, state="running", run=found.path.name)
         else:  # its folder was made, and no process of it has ever written anything
-            removal.discard(found, 1)
+            with contextlib.suppress(OSError):
+                removal.discard(found, 1)
             self._set(entry.number, state="waiting", run_id="")
 
     def _run_with(self, run_id: str) -> RunDir | None:
@@ -164,8 +181,8 @@ class Runner:
         run_dir = self._dir(name)
         try:
             return bool(name) and runs.is_alive(run_dir, run_dir.read_record())
-        except InputError:
-            return False
+        except InputError:  # its lock says it as well
+            return is_locked(run_dir.path)
 
     def _dir(self, name: str) -> RunDir:
         return RunDir(self.folder.logs / Path(name).name)

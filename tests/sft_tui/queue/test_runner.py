@@ -238,24 +238,38 @@ def test_an_entry_whose_folder_is_gone_is_refused_and_runs_nowhere_else(
     assert machine.started == ["b"]
 
 
-def test_a_run_that_was_started_is_not_refused_if_that_cannot_be_written(
+def test_a_queue_that_cannot_be_written_for_a_while_goes_on(
     machine: Machine, folder: QueueFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A run that was started meanwhile is found, and neither refused nor started again."""
     change, failed = QueueFolder.change, list[str]()
 
-    def fail_once(self: QueueFolder, *given: Any, **how: Any) -> entries.Queue:
-        if how.get("state") == "running" and not failed:
-            failed.append("once")
-            raise InputError("queue_busy", path="x")
+    def fail_at_first(self: QueueFolder, *given: Any, **how: Any) -> entries.Queue:
+        if how.get("state") == "running" and len(failed) < 3:
+            failed.append("once more")
+            raise InputError("folder_unwritable", path="x", setting="logs", why="No space left on device")
         return change(self, *given, **how)
 
-    monkeypatch.setattr(QueueFolder, "change", fail_once)
+    monkeypatch.setattr(QueueFolder, "change", fail_at_first)
+    monkeypatch.setattr(runner, "RETRY_SECONDS", 0.0)
     folder.add("sft-small", {"output_dir": "a"})
-    with pytest.raises(InputError):
-        work(folder)
-    assert states(folder) == [(1, "starting", "")]
     work(folder)
-    assert (machine.started, states(folder)) == (["a"], [(1, "done", "finished")])
+    assert (len(failed), machine.started, states(folder)) == (3, ["a"], [(1, "done", "finished")])
+
+
+def test_a_queue_that_can_never_be_written_ends_with_the_reason(
+    machine: Machine, folder: QueueFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_self: QueueFolder, *_: Any, **_how: Any) -> entries.Queue:
+        raise InputError("folder_unwritable", path="x", setting="logs", why="Read-only file system")
+
+    folder.add("sft-small", {"output_dir": "a"})
+    monkeypatch.setattr(QueueFolder, "change", fail)
+    monkeypatch.setattr(runner, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(runner, "RETRIES", 5)
+    with pytest.raises(InputError, match="Read-only"):
+        work(folder)
+    assert machine.started == ["a"]
 
 
 def test_a_lock_whose_file_was_removed_is_taken_again(
