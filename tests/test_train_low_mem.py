@@ -111,19 +111,9 @@ def test_fine_tuning_starts_from_what_was_pretrained(project: Path, shape: list[
     assert "Using TrainConfigSFT (" in result.err
 
 
-def test_the_multi_gpu_form_without_gpus_is_refused(project: Path) -> None:
-    """accelerate would start two processes that each train alone, into one folder."""
-    result = run(*LAUNCH, "./train_low_mem.py", "train", *SMALL, folder=project, env={"CUDA_VISIBLE_DEVICES": ""})
-    assert result.code != 0
-    assert result.err.count("2 processes were launched, and each finds a world of 1") == 1
-    assert "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2" in result.err
-    assert not (project / "logs").exists()
-    assert not (project / "model_save/sft_small").exists()
-
-
 def test_the_multi_gpu_form_trains_once_on_the_cpu(project: Path, shape: list[str]) -> None:
     command = (*LAUNCH, "./train_low_mem.py", "train", *SMALL, *shape, "--epochs=2", "--learn_rate=3e-5")
-    result = run(*command, folder=project, env=ON_CPU)
+    result = run(*command, folder=project, env={"CUDA_VISIBLE_DEVICES": ""})
     finished(result, project, "sft_small")
     assert "40 rows, effective batch 16: 3 steps an epoch, 6 in all" in result.err
     assert sorted(path.name for path in (project / "logs").iterdir()) == ["sft-small-1", "sft-small-1.log"]

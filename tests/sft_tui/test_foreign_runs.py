@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from engine.contract import events
+from engine.contract.bounds import as_json
 from engine.contract.events import Envelope, Event, Record, decode, encode, event_to_json
 from engine.contract.locks import LOCK_NAME
 from engine.contract.manifest import MANIFEST
@@ -167,7 +168,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
     asked = RunRecord("sft-small-1", "sft-small", "train", config, resume_option=option, id=new_id())
     another = subprocess.Popen(["sleep", "600"])
     try:
-        yield Files(run_dir, output, vars(asked), another)
+        yield Files(run_dir, output, as_json(asked), another)
     finally:
         another.kill()
         another.wait()
