@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from engine.contract import events
-from engine.contract.bounds import as_json
+from engine.contract.bounds import as_json, read_as
 from engine.contract.events import Envelope, Event, Record, decode, encode, event_to_json
 from engine.contract.locks import LOCK_NAME
 from engine.contract.manifest import MANIFEST
@@ -449,7 +449,7 @@ def extreme_bodies(event: Event) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("kind", sorted({event.kind for event in STORY}))
 def test_no_extreme_value_of_an_event_makes_a_viewer_raise(files: Files, kind: str) -> None:
-    asked = RunRecord(**files.record)
+    asked = read_as(RunRecord, files.record)
     sound = [decode(line) for line in LINES]
     place = next(number for number, event in enumerate(STORY) if event.kind == kind)
     for count, body in enumerate(extreme_bodies(STORY[place])):
