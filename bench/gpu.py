@@ -338,7 +338,7 @@ def write_assets(bench: Bench, size: str, rows: int, model: Path | None) -> str:
     began = time.monotonic()
     try:
         ended([*command, *chosen], env, bench.assets.with_name("log"), bench.left(ASSETS_SECONDS))
-    except Exception as error:  # the table is printed all the same
+    except Exception as error:  # the rest of the table is still printed
         return f"without models and rows ({reason(error, time.monotonic() - began)})"
     return ""
 
