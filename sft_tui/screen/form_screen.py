@@ -1,6 +1,7 @@
 """The base of the screens on which a person types, chooses or reads at length: Textual's widgets between two lines."""
 
 from collections.abc import Iterable
+from inspect import iscoroutinefunction
 
 from textual.app import ComposeResult
 from textual.containers import Container
@@ -100,9 +101,20 @@ class FormScreen(ActionScreen):
         if self._of_widget(event):
             event.prevent_default()
             self.notice = ("", "")
+            if not self.typed_into:
+                self._carry_out_binding(event)
             self.draw()
         else:
             super().on_key(event)
+
+    def _carry_out_binding(self, event: Key) -> None:
+        """Carries out the binding of the widget with the focus now: Textual would after all keys that wait already."""
+        for binding in self.focused._bindings.key_to_bindings[event.key] if self.focused is not None else ():
+            method = getattr(self.focused, f"action_{binding.action}", None)
+            if method is not None and not iscoroutinefunction(method):
+                event.stop()
+                method()
+                return
 
     def ask(self, question: Question) -> None:
         """Shows a question at the bottom, which gets the keys until it is answered."""

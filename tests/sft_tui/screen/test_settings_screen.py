@@ -102,6 +102,35 @@ def test_a_key_that_follows_at_once_is_for_the_setting_under_the_cursor(played: 
     played(SOUND, steps)
 
 
+@pytest.mark.parametrize(
+    ("keys", "setting"),
+    [
+        (["down", "down", "enter"], "test_file"),
+        (["slash", *"warmup_s", "enter"], "warmup_steps"),
+    ],
+)
+def test_keys_that_follow_at_once_move_and_search(played: Callable[..., None], keys: list[str], setting: str) -> None:
+    async def steps(pilot: Pilot[int], launch: LaunchScreen) -> None:
+        chosen: list[str] = []
+
+        def edit(screen: SettingsScreen) -> None:
+            screen._search()
+            chosen.append(screen.current)
+
+        launch.services.open_settings("validation_file")
+        screen = launch.app.screen
+        assert isinstance(screen, SettingsScreen)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(SettingsScreen, "do_edit", edit)
+            for key in keys:
+                launch.app.post_message(Key({"_": "underscore"}.get(key, key), key if len(key) == 1 else None))
+            await until(pilot, lambda: chosen != [])
+        assert chosen == [setting]
+        assert screen.notice == ("", "")
+
+    played(SOUND, steps)
+
+
 def test_a_search_lists_what_matches_and_enter_changes_it(played: Callable[..., None]) -> None:
     async def steps(pilot: Pilot[int], launch: LaunchScreen) -> None:
         screen = await opened(pilot, launch)
