@@ -1,6 +1,7 @@
 """The line that starts a prepared run under torchrun, accelerate or Slurm; for Slurm also its batch script."""
 
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from sft_tui.child_process import LIBRARY_SETTINGS, module_command
 
+NOT_IN_NAMES = re.compile(r"[^\w.-]")  # a record may be foreign, and its name must not become lines of the script
 RANK_PROGRAM = "engine.train"
 SECONDS_TO_SAVE = 120  # before the end of its time, Slurm asks the ranks to save and end
 
@@ -88,7 +90,7 @@ def batch_script(folder: str, project: str, run: str, launch: Launch) -> str:
     exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment(launch).items())
     gpus = f"\n#SBATCH --gpus-per-node={launch.gpus}" if launch.gpus else ""
     return f"""#!/bin/bash
-#SBATCH --job-name={run}
+#SBATCH --job-name={NOT_IN_NAMES.sub("_", run)}
 #SBATCH --nodes={launch.nodes}
 #SBATCH --ntasks-per-node={launch.on_each}{gpus}
 #SBATCH --signal=TERM@{SECONDS_TO_SAVE}

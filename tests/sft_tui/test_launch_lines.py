@@ -84,3 +84,14 @@ def test_the_script_asks_slurm_for_machines_gpus_and_a_signal_in_time() -> None:
     asked = [line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH")]
     expected = ["job-name=sft-1", "nodes=3", "ntasks-per-node=2", "gpus-per-node=2", "signal=TERM@120", "requeue"]
     assert asked == expected
+
+
+def test_a_foreign_name_adds_no_line_to_the_batch_script() -> None:
+    hostile = "x\n#SBATCH --wrap=id\n$(touch here)"
+    script = launch_lines.batch_script("logs/sft-1", "/data/project", hostile, Launch("slurm", 2, 1))
+    sound = launch_lines.batch_script("logs/sft-1", "/data/project", "sft-1", Launch("slurm", 2, 1))
+    assert len(script.splitlines()) == len(sound.splitlines())
+    assert "touch here" not in script
+    assert [line for line in script.splitlines() if "wrap" in line] == [
+        "#SBATCH --job-name=x__SBATCH_--wrap_id___touch_here_"
+    ]
