@@ -1,6 +1,9 @@
 """Rows that a person leaves out of training, and takes back: the list next to the data file."""
 
-from collections.abc import Sequence
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,14 +29,16 @@ def leave_out(data_file: Path, rows: Sequence[int]) -> None:
     if missing:
         raise InputError("row_unknown", path=str(data_file), row=missing[0], last=found.rows - 1)
     digests = {row: found.digests[str(row)] for row in rows}
-    write_leave_out(data_file, read_leave_out(data_file).with_rows(digests))
+    with _alone(data_file):
+        write_leave_out(data_file, read_leave_out(data_file).with_rows(digests))
 
 
 def take_back(data_file: Path, rows: Sequence[int] = ()) -> int:
     """Takes rows off the list, or all of them if none is named; returns how many it had of them."""
-    listed = read_leave_out(data_file)
-    left = listed.without(rows or listed.digests)
-    write_leave_out(data_file, left)
+    with _alone(data_file):
+        listed = read_leave_out(data_file)
+        left = listed.without(rows or listed.digests)
+        write_leave_out(data_file, left)
     return len(listed.rows) - len(left.rows)
 
 
@@ -44,6 +49,17 @@ def listed_rows(data_file: Path) -> list[Listed]:
         return []
     found = _digests(data_file, sorted(digests)).digests
     return [Listed(row, found.get(str(row)) != digests[row]) for row in sorted(digests)]
+
+
+@contextlib.contextmanager
+def _alone(data_file: Path) -> Iterator[None]:
+    """Keeps a screen or a command elsewhere from changing the list in between, where the file system has locks."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            fd = os.open(data_file.parent, os.O_RDONLY | os.O_DIRECTORY)
+            held.callback(os.close, fd)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
 
 
 def _digests(data_file: Path, rows: Sequence[int]) -> RowDigests:
