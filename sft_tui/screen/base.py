@@ -223,8 +223,21 @@ class ActionScreen(Screen[None]):
             self.editor.begin(question.typed)
         self.draw()
 
+    def passed_on(self, event: Key) -> bool:
+        """Passes a key on to the screen in front if that is another by now: of keys that arrive at once, as over a slow
+        link, Textual gives all to the screen that was in front at first.
+        """
+        if self.in_front:
+            return False
+        event.stop()
+        event.prevent_default()
+        self.app.post_message(Key(event.key, event.character))
+        return True
+
     def on_key(self, event: Key) -> None:
         """Answers a question, or carries out the key's action."""
+        if self.passed_on(event):
+            return
         event.stop()
         event.prevent_default()
         self.pressed = time.monotonic()

@@ -98,6 +98,8 @@ class FormScreen(ActionScreen):
 
     def on_key(self, event: Key) -> None:
         """Leaves a key to the widget it belongs to; else answers a question, or carries out the key's action."""
+        if self.passed_on(event):
+            return
         if self._of_widget(event):
             event.prevent_default()
             self.notice = ("", "")

@@ -257,6 +257,8 @@ class SettingsScreen(FormScreen, PresetKeys):
 
     def on_key(self, event: Key) -> None:
         """As in the base class, but ctrl+c closes the editor, and no character is lost before a text has the focus."""
+        if self.passed_on(event):
+            return
         place = self.focused
         if self.question is None and isinstance(place, LineInput) and place.take(event):  # on its way to the list
             event.stop()

@@ -131,6 +131,20 @@ def test_keys_that_follow_at_once_move_and_search(played: Callable[..., None], k
     played(SOUND, steps)
 
 
+def test_keys_that_arrive_with_the_one_that_opens_a_screen_are_for_it(played: Callable[..., None]) -> None:
+    async def steps(pilot: Pilot[int], launch: LaunchScreen) -> None:
+        preset = launch.state.preset
+        for key in ("e", "down", "down", "enter"):
+            launch.app.post_message(Key(key, key if len(key) == 1 else None))
+        await until(pilot, lambda: isinstance(launch.app.screen, SettingsScreen))
+        screen = launch.app.screen
+        assert isinstance(screen, SettingsScreen)
+        await until(pilot, lambda: bool(screen.value.setting) or launch.app.screen is not screen)
+        assert launch.state.preset == preset
+
+    played(SOUND, steps)
+
+
 def test_a_search_lists_what_matches_and_enter_changes_it(played: Callable[..., None]) -> None:
     async def steps(pilot: Pilot[int], launch: LaunchScreen) -> None:
         screen = await opened(pilot, launch)
