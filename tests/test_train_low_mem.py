@@ -124,6 +124,7 @@ def test_the_multi_gpu_form_trains_once_on_the_cpu(project: Path, shape: list[st
     assert OutputDir(project / "model_save/sft_small").checkpoint_steps()[0] == 6
 
 
+@pytest.mark.slow
 def test_the_best_model_is_tested(project: Path, shape: list[str]) -> None:
     python(project, "train", *SMALL, *shape)
     result = python(project, "test", "--use_small_config=True", "--max_new_tokens=4")

@@ -52,6 +52,7 @@ def ranks(one: Runs) -> list[psutil.Process]:
     return [process for process in found if "accelerate.commands.launch" not in process.info["cmdline"]]
 
 
+@pytest.mark.slow
 def test_ranks_that_lose_their_launcher_save_and_leave(one: Runs, table: ScenarioTable) -> None:
     launcher = launched(one, save_steps=1000, epochs=2000)
     try:

@@ -150,6 +150,7 @@ def test_a_rehearsal_ends_with_its_viewer(tmp_path: Path, tiny_settings: dict[st
         end_runs(tmp_path)
 
 
+@pytest.mark.slow
 def test_leftovers_of_a_killed_viewer_are_removed_by_the_next(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     viewer = start(tmp_path, tiny_settings)
     try:

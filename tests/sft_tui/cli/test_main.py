@@ -322,6 +322,7 @@ def test_the_output_of_a_run_can_be_read_again(tmp_path: Path, tiny_settings: di
     assert listed["alive"] is False
 
 
+@pytest.mark.slow
 def test_a_resume_with_differences_is_refused_and_can_be_forced(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     log = RunDir(tmp_path / "logs/sft-small-1")
     settings = options({**tiny_settings, "epochs": 2000})

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from engine.contract.durable import write_json
 from engine.contract.outputdir import OutputDir
@@ -174,6 +175,7 @@ def test_a_run_is_deleted_after_a_question_that_lists_it(logs: Path) -> None:
     assert not output.path.exists()
 
 
+@pytest.mark.slow
 def test_a_key_starts_a_rehearsal(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     usual = preset("sft-small").config
     for name in ("train_file", "validation_file", "tokenizer", "pretrained_model"):
