@@ -20,7 +20,7 @@ from engine.contract.durable import read_json_as
 from engine.contract.files import FOREIGN, open_regular, why_unwritable
 from engine.contract.messages import BusyError, InputError
 from engine.contract.outputdir import OutputDir
-from engine.contract.processes import Pid, ProcessId, parent_of, read_processes
+from engine.contract.processes import Pid, ProcessId, boot_id, host_name, parent_of, read_processes
 from engine.contract.rundir import RunDir
 from engine.contract.stream import last_step
 from engine.contract.texts import Phrase
@@ -40,6 +40,7 @@ class Holder:
     pid: Pid = 0
     start: str = ""
     boot: str = ""
+    host: str = ""  # the name of its machine; older ones have none
 
     @property
     def process(self) -> ProcessId:
@@ -101,7 +102,7 @@ class FolderLock:
         self._run, self._run_dir = run, run_dir
         process = ProcessId.of(pid) or ProcessId(pid)
         since = time.strftime("%Y-%m-%d %H:%M:%S")
-        holder = Holder(run, str(run_dir.absolute()), since, pid, process.start, process.boot)
+        holder = Holder(run, str(run_dir.absolute()), since, pid, process.start, process.boot, host_name())
         if not _is_ours(os.pread(self.fd, len(SIGNED), 0)):
             raise OSError(errno.EEXIST, FOREIGN, LOCK_NAME)
         os.ftruncate(self.fd, 0)
@@ -170,7 +171,7 @@ def _is_ours(content: bytes) -> bool:
 
 def _is_this_attempt(holder: Holder, run_dir: Path) -> bool:
     """Whether the signer of a lock is the supervisor or another process of this very attempt."""
-    if holder.run_dir != str(run_dir.absolute()) or not holder.pid:
+    if holder.run_dir != str(run_dir.absolute()) or not holder.pid or holder.boot != boot_id():
         return False
     return holder.pid in (os.getpid(), os.getppid()) or parent_of(holder.pid) in (os.getpid(), os.getppid())
 
@@ -270,7 +271,9 @@ def busy(folder: Path, holder: Holder | None = None) -> BusyError:
     at = saved[0] if saved and not step else step
     place = Phrase.of(f"holder.{'at' if step else 'saved'}", step=at) if at else ""
     pid, run, since = holder.pid or "?", holder.run or "?", holder.since or "?"
-    who = Phrase.of("holder.run", run=run, pid=pid, since=since, place=place)
+    elsewhere = holder.host and (holder.host, holder.boot) != (host_name(), boot_id())
+    on = Phrase.of("holder.on", host=holder.host) if elsewhere else ""
+    who = Phrase.of("holder.run", run=run, pid=pid, on=on, since=since, place=place)
     return BusyError("busy", path=str(folder), holder=who, run=run)
 
 

@@ -343,6 +343,12 @@ def test_a_lock_signed_by_a_dead_process_is_taken_once_free(changed: dict[str, s
     again.abandon()
 
 
+def test_a_holder_on_another_machine_is_named_with_it(folder: Path) -> None:
+    signed = Holder("sft-1", "", "yesterday", 7, "1", "another boot", "oak")
+    assert "sft-1 (pid 7 on oak, since yesterday)" in busy(folder, signed).message.what()
+    assert not signed.process.alive()  # a process here with the same pid is another one
+
+
 def test_the_holder_is_named_with_its_last_checkpoint(folder: Path) -> None:
     lock = take(folder, "sft-1")
     OutputDir(folder).checkpoint(41).mkdir(parents=True)
