@@ -1,12 +1,14 @@
 """Curves of a run for the charts: bounded in size however long the run is, and kept with the snapshot of its state."""
 
+import base64
 import math
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple
 
 from engine.contract import events
-from engine.contract.bounds import EXACT, LARGEST, Between, Count, Longest, Name, Positive, Real, as_json, reader
+from engine.contract.bounds import EXACT, LARGEST, Count, Longest, Name, Positive, Real, as_json, reader
 from engine.contract.events import Record
 from engine.contract.scores import MEASURES, all_measures
 
@@ -45,7 +47,8 @@ GPU_READINGS = {
 READINGS = ("memory", *GPU_READINGS)
 CHARTS = ("loss", *SCORES, "lr", "grad_norm", "rate", *READINGS, "padding")  # in the order in which they are shown
 READ_OF = {MACHINE, *map(str, range(MOST_CHARTED))}
-_Buckets = Annotated[list[list[Annotated[float, Between(-LARGEST * EXACT, LARGEST * EXACT)]]], Longest(MOST_BUCKETS)]
+_PACKED = struct.Struct("<dddqq")  # a bucket: numbers in text would take most of the time in which a long run opens
+_Packed = Annotated[str, Longest(MOST_BUCKETS * _PACKED.size * 4 // 3 + 4)]
 
 
 class Bucket(NamedTuple):
@@ -155,15 +158,21 @@ class Curve:
         return Curve(self.width, list(self.buckets), self.last, self.most)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; infinities become None."""
-        return {"width": self.width, "last": self.last, "buckets": [_plain(bucket) for bucket in self.buckets]}
+        """Plain values; the buckets are packed."""
+        packed = b"".join(_PACKED.pack(*bucket) for bucket in self.buckets)
+        return {"width": self.width, "last": self.last, "buckets": base64.b64encode(packed).decode()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], most: int = MOST_BUCKETS) -> "Curve":
         """What `to_json` gave, of at most this many buckets; raises KeyError, TypeError or ValueError."""
         width, last = reader(Positive)(value["width"]), reader(Count)(value["last"])
-        buckets = [_bucket(one) for one in reader(_Buckets)(value["buckets"])]
+        packed = base64.b64decode(reader(_Packed)(value["buckets"]), validate=True)
+        if len(packed) % _PACKED.size:
+            raise ValueError("not buckets")
+        buckets = list(map(Bucket._make, _PACKED.iter_unpack(packed)))
         Longest(most)(buckets)
+        if not all(map(_is_sound, buckets)):
+            raise ValueError("not buckets")
         return cls(width, buckets, last, most)
 
 
@@ -193,17 +202,13 @@ def gpu_number(gpu: events.Gpu, name: str) -> float | None:
     return value if math.isfinite(value) and 0 <= value < 1e15 else None
 
 
-def _plain(bucket: Bucket) -> list[float]:
-    return [bucket.low, bucket.high, bucket.total, bucket.known, bucket.bad] if bucket.known else [bucket.bad]
-
-
-def _bucket(value: list[float]) -> Bucket:
-    if len(value) == 1:
-        return EMPTY._replace(bad=int(value[0]))
-    low, high, total, count, bad = value
-    if count < 1 or bad < 0 or low > high:
-        raise ValueError("not a bucket")
-    return Bucket(low, high, total, int(count), int(bad))
+def _is_sound(bucket: Bucket) -> bool:
+    """Whether a bucket that was read could have been written; comparisons with NaN are false."""
+    low, high, total, known, bad = bucket
+    if known == 0:
+        return bucket[:4] == EMPTY[:4] and 0 <= bad <= EXACT
+    largest = LARGEST * EXACT
+    return -largest <= low <= high <= largest and -largest <= total <= largest and 0 < known <= EXACT >= bad >= 0
 
 
 @dataclass(frozen=True)

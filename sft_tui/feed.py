@@ -17,7 +17,7 @@ from sft_tui.run_state import RunState
 from sft_tui.runs import Run
 
 PIECE_BYTES = 128 << 10  # read at a time, so that other threads wait only briefly
-TAIL_BYTES = 256 << 10  # of the log that is shown at first
+TAIL_BYTES = 64 << 10  # of the log that is shown at first
 LOOK_SECONDS = 2.0
 LEVELS = ("notes", "all", "warnings")
 

@@ -13,7 +13,7 @@ from engine.contract.rundir import RunDir
 from sft_tui.curves import Curves
 from sft_tui.run_state import RunState, reduce
 
-VERSION = 6  # of the snapshot
+VERSION = 7  # of the snapshot
 
 
 class Follower:

@@ -1,4 +1,6 @@
+import base64
 import math
+import struct
 from typing import Any
 
 import pytest
@@ -80,6 +82,30 @@ def test_curves_come_back_from_a_snapshot(values: list[float]) -> None:
 def test_an_invalid_snapshot_is_refused(value: object) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         Curves.from_json(value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "bucket",
+    [
+        (2.0, 1.0, 3.0, 2, 0),
+        (math.nan, 1.0, 1.0, 1, 0),
+        (1.0, 1.0, math.inf, 1, 0),
+        (1.0, 1.0, 1.0, -1, 0),
+        (1.0, 1.0, 1.0, 1, -1),
+        (0.0, 0.0, 0.0, 0, 1),
+        (-1e300, 1.0, 1.0, 1, 0),
+    ],
+)
+def test_values_that_no_curve_has_are_refused(bucket: tuple[float, ...]) -> None:
+    packed = base64.b64encode(struct.pack("<dddqq", *bucket)).decode()
+    with pytest.raises(ValueError, match="not buckets"):
+        Curve.from_json({"width": 1, "last": 1, "buckets": packed})
+
+
+@pytest.mark.parametrize("packed", ["AAAA", "§", "A", "A" * 1_000_000, 3, None])
+def test_curves_that_are_not_packed_are_refused(packed: object) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        Curve.from_json({"width": 1, "last": 1, "buckets": packed})
 
 
 def test_evaluations_and_readings_are_bounded_and_repeated_ones_replaced() -> None:
