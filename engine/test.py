@@ -34,7 +34,7 @@ def score(job: Job) -> Message:
     rows = job.store(source, tokenizer)
     require_positions(str(source.path), config, rows.longest(), family_of(net).positions(net))
     wanted = job.references(source, rows)
-    ready = on_device(net, config, job.world.device)
+    ready = on_device(net, config, job.world.device, job.world.everyone)
     job.notice(ready.fallback)
     evaluator = Evaluator(ready.network, tokenizer, rows, wanted, job.world, config, job.phase)
     result = evaluator.run()

@@ -7,6 +7,7 @@ from typing import Any
 from engine.contract import events
 from engine.contract.bounds import Attempt, Count, Name, Seconds
 from engine.contract.events import Event, Record
+from engine.contract.messages import Message
 from engine.contract.scores import merit
 
 MOST_GPUS, MOST_SAMPLES = 64, 64
@@ -51,6 +52,7 @@ class RunState:
     checkpoint: events.Checkpoint | None = None
     host: events.Host | None = None
     gpus: tuple[events.Gpu, ...] = ()  # the newest reading of each
+    unseen: Message | None = None  # GPUs that its torch cannot use
     samples: tuple[events.Sample, ...] = ()  # of the newest evaluation and of the previous one
     samples_before: tuple[events.Sample, ...] = ()
     baseline: events.Eval | None = None  # of the model that the run started from, with its samples
@@ -199,7 +201,14 @@ def _host(state: RunState, event: events.Host) -> RunState:
 
 def _gpu(state: RunState, event: events.Gpu) -> RunState:
     others = [gpu for gpu in state.gpus if gpu.index != event.index]
+    known = next((gpu.name for gpu in state.gpus if gpu.index == event.index), event.name)
+    if event.lost:  # the driver no longer says what it was
+        event = replace(event, name=known)
     return replace(state, gpus=tuple(sorted([*others, event], key=lambda gpu: gpu.index))[:MOST_GPUS])
+
+
+def _noticed(state: RunState, event: events.Notice) -> RunState:
+    return replace(state, unseen=event.message) if event.message.code == "gpu_unseen" else state
 
 
 def _ended(state: RunState, event: events.RunEnded) -> RunState:
@@ -223,7 +232,7 @@ REDUCERS: dict[type[Event], Callable[[RunState, Any], RunState]] = {
     events.Gpu: _gpu,
     events.Heartbeat: _unchanged,
     events.RankFailed: _unchanged,
-    events.Notice: _unchanged,
+    events.Notice: _noticed,
     events.Warning: _unchanged,
     events.RunEnded: _ended,
 }

@@ -86,7 +86,7 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, Device **device) {
 }
 
 int nvmlDeviceGetName(Device *device, char *name, unsigned length) {
-    const char *text = "NVIDIA GeForce RTX 3060";
+    const char *text = mode("unlike") && device->index ? "NVIDIA GeForce RTX 3070" : "NVIDIA GeForce RTX 3060";
     if (mode("hostile_name")) /* 显卡 */
         text = device->index ? "\xff\xfe[/x]" : "\x1b]0;owned\x07 \xe6\x98\xbe\xe5\x8d\xa1\n";
     strncpy(name, text, length);
@@ -98,8 +98,14 @@ int nvmlDeviceGetUUID(Device *device, char *uuid, unsigned length) {
     return SUCCESS;
 }
 
+int nvmlDeviceGetCudaComputeCapability(Device *device, int *major, int *minor) {
+    *major = mode("old_card") && device->index ? 7 : 8;
+    *minor = *major == 7 ? 5 : 6;
+    return SUCCESS;
+}
+
 int nvmlDeviceGetMemoryInfo(Device *device, Memory *memory) {
-    memory->total = 12ULL << 30;
+    memory->total = (mode("unlike") && device->index ? 8ULL : 12ULL) << 30;
     memory->used = (6ULL + device->index) << 30; /* beyond 32 bits */
     memory->free = memory->total - memory->used;
     return SUCCESS;

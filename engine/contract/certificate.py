@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.contract.events import RankFailed, RunEnded
-from engine.contract.messages import Message
+from engine.contract.messages import Message, Value
 from engine.contract.record import RunRecord
+from engine.contract.texts import Phrase
 
 FIXABLE = ("micro_batch_tokens", "learn_rate")  # settings that an ending may propose to lower
 LOWEST_BUDGET = 32  # tokens of a micro-batch below which halving no longer saves memory
@@ -22,6 +23,10 @@ def failed(record: RunRecord, rank: int, failure: RankFailed, log: str) -> RunEn
     evidence = {"rank": str(rank), "phase": failure.phase, "traceback": failure.traceback}
     if failure.reason == "out_of_memory":
         return out_of_memory(record, rank, failure.phase, failure.step, failure.why, evidence)
+    if failure.reason == "out_of_gpu_memory":
+        return out_of_gpu_memory(record, rank, failure, evidence)
+    if failure.reason == "gpu_failed":
+        return gpu_failed(record, rank, failure, evidence)
     message = Message.of(
         "ended_failed", rank=rank, phase=failure.phase, why=failure.why, log=log, resume_option=record.resume_option
     )
@@ -48,6 +53,45 @@ def out_of_memory(
     budget = apply["micro_batch_tokens"]
     message = Message.of("ended_memory", **args, budget=budget, resume_option=record.resume_option)
     return RunEnded("out_of_memory", 1, message, dict(evidence), apply)
+
+
+def out_of_gpu_memory(record: RunRecord, rank: int, failure: RankFailed, evidence: Mapping[str, str]) -> RunEnded:
+    """The memory of a rank's GPU ran out."""
+    apply, sizes = smaller_budget(record), {name: failure.gpu.get(name, "") for name in ("asked", "free", "total")}
+    why: Value = failure.why
+    if all(size.isdecimal() for size in sizes.values()):
+        why = Phrase.of("why.gpu_asked", **{name: _gigabytes(size) for name, size in sizes.items()})
+    args: dict[str, Value] = {**_of_gpu(rank, failure), "why": why, "resume_option": record.resume_option}
+    code = "ended_gpu_memory" if apply else "ended_gpu_memory_least"
+    message = Message.of(code, **args, **({"budget": apply["micro_batch_tokens"]} if apply else {}))
+    return RunEnded("out_of_gpu_memory", 1, message, {**evidence, **failure.gpu}, apply)
+
+
+def gpu_failed(record: RunRecord, rank: int, failure: RankFailed, evidence: Mapping[str, str]) -> RunEnded:
+    """A rank's GPU failed: its work ended with an error that is not the program's."""
+    args: dict[str, Value] = {**_of_gpu(rank, failure), "why": failure.why, "resume_option": record.resume_option}
+    return RunEnded("gpu_failed", 1, Message.of("ended_gpu_failed", **args), {**evidence, **failure.gpu})
+
+
+def gpu_lost(record: RunRecord, rank: int, gpu: str, end: RunEnded, phase: str, step: int) -> RunEnded:
+    """The driver lost a rank's GPU; `end` is how the attempt would have been judged without knowing that."""
+    args: dict[str, Value] = {"rank": rank, "gpu": gpu, "phase": phase, "step": step}
+    message = Message.of("ended_gpu_lost", **args, resume_option=record.resume_option)
+    return RunEnded("gpu_failed", 1, message, {**end.evidence, "otherwise": end.message.what(), "gpu": gpu})
+
+
+def _of_gpu(rank: int, failure: RankFailed) -> dict[str, Value]:
+    number, name = failure.gpu.get("gpu", "?"), failure.gpu.get("name", "")
+    return {
+        "rank": rank,
+        "gpu": f"{number} ({name})" if name else number,
+        "phase": failure.phase,
+        "step": failure.step,
+    }
+
+
+def _gigabytes(size: str) -> str:
+    return f"{int(size) / 1e9:.2f} GB"
 
 
 def killed(record: RunRecord, rank: int, signal_name: str, phase: str, step: int, evidence: dict[str, str]) -> RunEnded:

@@ -201,12 +201,22 @@ class Host(Event):
 
 @dataclass(frozen=True)
 class Gpu(Event):
-    """One GPU's readings as text; a value that the driver cannot report is `N/A: reason`."""
+    """One GPU's readings as text; a value that the driver cannot report is `N/A: reason`.
+
+    `index` is the driver's number for it, `place` that of CUDA, which counts the visible ones in the order asked for.
+    """
 
     kind: ClassVar[str] = "gpu"
     index: Count
     name: str
     readings: dict[str, str]
+    place: Count = 0
+
+    @property
+    def lost(self) -> bool:
+        """Whether the driver cannot reach it any more: it reports nothing, and says so."""
+        texts = self.readings.values()
+        return any("lost" in text for text in texts) and all(text.startswith("N/A") for text in texts)
 
 
 @dataclass(frozen=True)
@@ -225,12 +235,13 @@ class RankFailed(Event):
     """A rank ended with an error of its own; `waiting` if it stopped while waiting for other ranks."""
 
     kind: ClassVar[str] = "rank_failed"
-    reason: str  # failed, out_of_memory
+    reason: str  # failed, out_of_memory, out_of_gpu_memory, gpu_failed
     phase: str
     step: Count
     why: str
     traceback: str
     waiting: bool
+    gpu: dict[str, str] = field(default_factory=dict)  # CUDA's number of the rank's GPU, its name, and its memory
 
 
 @dataclass(frozen=True)
@@ -254,8 +265,8 @@ class RunEnded(Event):
     """The last event of an attempt: why it ended, in words, with the exit code and the evidence."""
 
     kind: ClassVar[str] = "run_ended"
-    # finished, stopped, paused, orphaned, terminated, refused, busy, diverged, failed, killed, out_of_memory, hung,
-    # machine_restarted, lost
+    # finished, stopped, paused, orphaned, terminated, refused, busy, diverged, failed, killed, out_of_memory,
+    # out_of_gpu_memory, gpu_failed, hung, machine_restarted, lost
     reason: str
     exit_code: ExitCode
     message: Message

@@ -1,5 +1,6 @@
 """A loaded model on its device: the head that it has, the precision it is computed in, and how it is computed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +25,12 @@ class OnDevice:
     head_missing: Message | None  # the head cannot be computed in chunks
 
 
-def on_device(model: Any, config: RunConfig, device: torch.device) -> OnDevice:
-    """Moves a model to a device, to be computed there as the settings say."""
+def on_device(model: Any, config: RunConfig, device: torch.device, everyone: Callable[[bool], bool] = bool) -> OnDevice:
+    """Moves a model to a device, to be computed there as the settings say, and alike by all ranks if `everyone`."""
     model.to(device)
     head = find_head(model)
     missing = None if head else Message.of("head_not_separable", model=type(model).__name__)
-    precision, fallback = choose_precision(config.mixed_precision, device)
+    precision, fallback = choose_precision(config.mixed_precision, device, everyone)
     network = network_of(model, head, config.loss_chunk_tokens, bf16=precision == "bf16")
     return OnDevice(network, precision, fallback, missing)
 

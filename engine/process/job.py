@@ -38,6 +38,7 @@ from engine.data.fingerprints import fingerprint
 from engine.data.parquet_rows import RowSource
 from engine.data.references import Reference, references, rows_replied
 from engine.data.token_store import TokenStore, is_stored, open_store, reopened
+from engine.process.device_errors import gpu_of, kind_of
 from engine.process.heartbeat import (
     HeartbeatThread,
     RankStatus,
@@ -327,6 +328,7 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
     except Exception as error:
         if (
             isinstance(error, RuntimeError)
+            and kind_of(error) == "failed"
             and job.world.size > 1
             and (job.rank_status.parent_died or job.stop_asked.by_file())
         ):
@@ -342,12 +344,13 @@ def _failed(job: Job, error: Exception) -> int:
         print(harmless(traceback.format_exc()), file=sys.stderr)
     why = f"{type(error).__name__}: {one_line(error, 600)}"
     failure = events.RankFailed(
-        reason="out_of_memory" if out_of_memory(error) else "failed",
+        reason=kind_of(error),
         phase=job.phase_name,
         step=job.step,
         why=why,
         traceback=traceback.format_exc(limit=-8),
         waiting=job.rank_status.gave_up_waiting,
+        gpu=gpu_of(error, job.world.device),
     )
     job.log.write(failure)
     if supervised():  # the supervisor sees how every rank ended, and determines which one was at fault
@@ -356,13 +359,6 @@ def _failed(job: Job, error: Exception) -> int:
     log = str(output) if output.exists() else str(job.run_dir.events)
     job.emit(certificate.failed(job.record, job.world.rank, failure, log))
     return 1
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out, on the host or on a GPU."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
 
 
 def leave(code: int) -> NoReturn:

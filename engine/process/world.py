@@ -3,7 +3,7 @@
 import contextlib
 import os
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 # Ranks wait for rank 0 while it tokenizes or saves; the launcher notices a dead rank, not this limit.
 COLLECTIVE_LIMIT = timedelta(hours=12)
+CPU_ASKED = ("1", "true", "t", "yes", "y", "on")  # in ACCELERATE_USE_CPU, as accelerate reads it
 BUCKET_ELEMENTS = 4 << 20  # 16 MiB of fp32 gradients are summed at a time
 
 
@@ -35,6 +36,7 @@ class World:
         places.settle(os.environ, on_cpu=not torch.accelerator.is_available())
         # Ranks that a supervisor started meet through a file, which needs no port that another program might take.
         meeting = os.environ.get(environment.RENDEZVOUS)
+        meet_on_gpus(os.environ, meeting)
         group = InitProcessGroupKwargs(timeout=COLLECTIVE_LIMIT, init_method=meeting)
         self.accelerator = Accelerator(kwargs_handlers=[group])
         self.rank_status = RankStatus()
@@ -146,6 +148,10 @@ class World:
         with self.rank_status.waiting_for_others():
             return cast(list[Any], gather_object(items))
 
+    def everyone(self, value: bool) -> bool:
+        """Whether it is true on every rank."""
+        return all(self.gather([value]))
+
     def from_main(self, value: Any) -> Any:
         """Rank 0's value, on every rank."""
         if self.size == 1:
@@ -170,6 +176,19 @@ def _sum_bucket(gradients: list[Tensor]) -> None:
     dist.all_reduce(flat)
     for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
+
+
+def meet_on_gpus(given: Mapping[str, str], meeting: str | None) -> None:
+    """Makes the group of ranks that have a CUDA GPU each, if they do; accelerate takes a group that exists.
+
+    accelerate would make it without the number of this rank's GPU, which NCCL then guesses at the first collective.
+    """
+    local_rank = int(given.get("LOCAL_RANK", "-1"))
+    if local_rank < 0 or given.get("ACCELERATE_USE_CPU", "").lower() in CPU_ASKED or not torch.cuda.is_available():
+        return
+    device = torch.device("cuda", local_rank % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    dist.init_process_group("nccl", init_method=meeting, timeout=COLLECTIVE_LIMIT, device_id=device)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

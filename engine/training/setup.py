@@ -110,7 +110,7 @@ def prepare(job: Job) -> Prepared:
     for source, rows in zip(sources, (train_rows, validation_rows), strict=True):
         require_positions(str(source.path), config, rows.longest(), places)
     job.world.together(lambda: _check_space(job, net, adapters), chosen=world.is_main)
-    ready = on_device(net, config, world.device)
+    ready = on_device(net, config, world.device, world.everyone)
     if ready.head_missing is not None:
         job.warn(ready.head_missing)
     for message in (*frozen.notices, ready.fallback, *ready.network.notices):

@@ -18,7 +18,8 @@ from engine.contract.untrusted import one_line
 from engine.data import batching
 from engine.data.batching import Partition
 from engine.models import freezing
-from engine.process.job import Job, out_of_memory, peak_memory
+from engine.process.device_errors import out_of_memory
+from engine.process.job import Job, peak_memory
 from engine.training import checkpoint, loop, optim
 from engine.training.checkpoint import FoundCheckpoint
 from engine.training.gpu_memory import GpuMemory

@@ -1,8 +1,8 @@
 """The GPUs as reported by NVML, read in a separate process: `python -m sft_tui.machine.gpus [--once]`.
 
 A missing, mismatched, crashing or hanging driver ends or blocks only that process. It prints one line of JSON every
-2 s, `{"gpus": [{"index", "name", "readings"}], "why": ""}`, or a single line with the reason why there are none, and
-exits. Names and reasons are foreign text, and are written as ASCII.
+2 s, `{"gpus": [{"index", "place", "name", "capability", "readings"}], "why": ""}`, or a single line with the reason why
+there are none, and exits. Names and reasons are foreign text, and are written as ASCII.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TextIO
 
@@ -32,6 +33,8 @@ SILENT = "the driver does not answer"
 # Prefixes of the reasons that are not faults: no driver (in NVML's own words), GPUs hidden.
 NO_GPUS = ("NVML Shared Library Not Found", "CUDA_VISIBLE_DEVICES", "the driver knows no GPU")
 STDOUT, STDERR = 1, 2
+
+BF16_SINCE = 8  # major number of the compute capability: Ampere
 
 Gpu = dict[str, Any]
 
@@ -70,11 +73,28 @@ def gpu_count() -> int:
     return len(found()[0])
 
 
-def free_memory() -> list[int | None]:
-    """Free bytes on each GPU, in the order in which ranks take them; None for a GPU that does not report it."""
-    readings = [gpu["readings"] for gpu in found()[0]]
-    known = [(each["memory_total"], each["memory_used"]) for each in readings]
-    return [int(total) - int(used) if total.isdigit() and used.isdigit() else None for total, used in known]
+@dataclass(frozen=True)
+class UsableGpu:
+    """A GPU that a training can use, by the driver's number; memory in bytes, None if the driver does not report it."""
+
+    index: int
+    name: str = ""
+    total: int | None = None
+    free: int | None = None
+    bf16: bool = False  # whether it computes in bf16 natively
+
+
+def usable() -> list[UsableGpu]:
+    """The GPUs that a training can use, in the order in which ranks take them: that of CUDA."""
+    return [_usable(gpu) for gpu in found()[0]]
+
+
+def _usable(gpu: Gpu) -> UsableGpu:
+    readings = gpu["readings"]
+    total, used = (int(text) if text.isdigit() else None for text in map(readings.get, ("memory_total", "memory_used")))
+    free = None if total is None or used is None else total - used
+    major = str(gpu.get("capability", "")).partition(".")[0]
+    return UsableGpu(gpu["index"], gpu["name"], total, free, major.isdecimal() and int(major) >= BF16_SINCE)
 
 
 def fault() -> str:
@@ -154,17 +174,21 @@ def _lines() -> Iterator[dict[str, Any]]:
 
 
 def _gpus(nvml: Any, asked: str | None) -> list[Gpu]:
-    """The readings of every visible GPU, in CUDA's order, each with its NVML index."""
+    """The readings of every visible GPU, in CUDA's order, each with its NVML index and its place in that order."""
     count = nvml.nvmlDeviceGetCount()
     if not count:
         raise LookupError("the driver knows no GPU")
-    if asked is None:
-        return [_gpu(nvml, index) for index in range(count)]
+    chosen = range(count) if asked is None else _chosen(nvml, asked, count)
+    return [{**_gpu(nvml, index), "place": place} for place, index in enumerate(chosen)]
+
+
+def _chosen(nvml: Any, asked: str, count: int) -> list[int]:
+    """The NVML indices that CUDA_VISIBLE_DEVICES asks for, in its order."""
     uuids = [_text(partial(_uuid, nvml, index)) if asked.startswith("GPU-") else "" for index in range(count)]
     chosen = visible(asked, uuids)
     if not chosen:
         raise LookupError(f"CUDA_VISIBLE_DEVICES leaves none of {count}")
-    return [_gpu(nvml, index) for index in chosen]
+    return chosen
 
 
 def _uuid(nvml: Any, index: int) -> object:
@@ -180,6 +204,7 @@ def _gpu(nvml: Any, index: int) -> Gpu:
     return {
         "index": index,
         "name": _text(partial(nvml.nvmlDeviceGetName, handle)),
+        "capability": _text(partial(_capability, nvml, handle)),
         "readings": {name: _text(partial(read, nvml, handle)) for name, read in READINGS.items()},
     }
 
@@ -190,6 +215,11 @@ def _temperature(nvml: Any, handle: Any) -> object:
         return nvml.nvmlDeviceGetTemperatureV(handle, nvml.NVML_TEMPERATURE_GPU)
     except nvml.NVMLError:  # or the driver has the new one, but not for this GPU
         return nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
+
+
+def _capability(nvml: Any, handle: Any) -> object:
+    """CUDA's compute capability, such as 8.6."""
+    return ".".join(map(str, nvml.nvmlDeviceGetCudaComputeCapability(handle)))
 
 
 def _watts(milliwatts: int) -> str:

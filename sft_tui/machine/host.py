@@ -17,9 +17,10 @@ import psutil
 
 from engine.contract import events
 from engine.contract.durable import free_bytes
+from engine.contract.harmless import harmless
 from engine.contract.messages import Message
 from engine.contract.stream import EventWriter
-from sft_tui.machine import gpus
+from sft_tui.machine import gpus, other_gpus
 
 NOT_READ_YET = "not read yet"
 NO_GPUS = (NOT_READ_YET, *gpus.NO_GPUS)
@@ -47,17 +48,36 @@ class Readings:
         """`disk` is a path on the file system whose free space is reported."""
         self._log, self._disk = log, disk
         self._host, self._gpus, self._reported = HostReader(), GpuReader(), False
+        self._mentioned = False
+        self._names: dict[int, str] = {}  # of the GPUs that answer
 
     def take(self, pids: Sequence[int]) -> events.Host:
         """Writes the current readings; returns that of the host, which has the memory of these processes."""
         reading = self._host.read(pids, self._disk)
-        for event in (reading, *self._gpus.poll()):
+        found = self._gpus.poll()
+        self._mention_others()
+        for event in (reading, *found, *self._losses(found)):
             self._log.write(event)
         why = self._gpus.why
         if why and not why.startswith(NO_GPUS) and not self._reported:  # a machine without a driver needs no warning
             self._reported = True
             self._log.write(events.Warning(Message.of("gpu_unreadable", why=why)))
         return reading
+
+    def _mention_others(self) -> None:
+        """A notice of GPUs that this torch cannot use, once."""
+        if self._mentioned:
+            return
+        self._mentioned = True
+        if not gpus.cpu_requested() and (makers := other_gpus.unusable()):
+            self._log.write(events.Notice(Message.of("gpu_unseen", makers=makers)))
+
+    def _losses(self, found: Sequence[events.Gpu]) -> list[events.Warning]:
+        """A warning for each GPU that answered before and is lost now, once."""
+        gone = [gpu.index for gpu in found if gpu.lost and gpu.index in self._names]
+        said = [events.Warning(Message.of("gpu_lost", gpu=f"{one} ({self._names.pop(one)})")) for one in gone]
+        self._names |= {gpu.index: harmless(gpu.name) for gpu in found if not gpu.lost}
+        return said
 
     def close(self) -> None:
         """Stops reading the GPUs, in 2 s at most."""

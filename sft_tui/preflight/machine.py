@@ -14,9 +14,11 @@ from typing import Self
 from engine.contract import native_library
 from engine.contract.config import RunConfig
 from engine.contract.texts import Phrase, filled
-from sft_tui.machine import gpus
+from sft_tui.machine import gpus, other_gpus
+from sft_tui.machine.gpus import UsableGpu
+from sft_tui.machine.other_gpus import OtherGpu
 from sft_tui.preflight.declaration import Actions, CheckedRun, Group, Seen
-from sft_tui.preflight.finding import Finding
+from sft_tui.preflight.finding import Finding, Level
 from sft_tui.preflight.fix import System
 from sft_tui.text import size
 
@@ -24,25 +26,33 @@ HERE = str(Path(__file__).parents[2])  # the source folder of a package installe
 FEWEST_FILES = 256
 LEAST_SHM = 64 << 20  # bytes; the default of containers
 CLOCK_SLACK = 3600.0  # seconds
+ALIKE = 0.9  # share of the largest GPU's memory
+BY_BUS = "PCI_BUS_ID"  # CUDA_DEVICE_ORDER as the driver numbers GPUs, which is what ranks are given by default
 BUS_SECONDS, PORT_SECONDS = 2.0, 2.0
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run uses of the machine: `memory` is the machine's in bytes, `gpus` those that it may use."""
+    """What a run uses of the machine: `memory` is the machine's in bytes, `gpus` those that it may use.
+
+    `cards` are these GPUs, and `unused` those of other makers.
+    """
 
     config: RunConfig
     processes: int
     memory: int
     gpus: int
     cores: int
+    cards: tuple[UsableGpu, ...] = ()
+    unused: tuple[OtherGpu, ...] = ()
 
     @classmethod
     def of(cls, config: RunConfig, processes: int, memory: int) -> Self:
         """This machine."""
-        count = 0 if gpus.cpu_requested() else gpus.gpu_count()
+        cards = () if gpus.cpu_requested() else tuple(gpus.usable())
+        others = () if gpus.cpu_requested() else tuple(other_gpus.found())
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return cls(config, processes, memory, count, cores)
+        return cls(config, processes, memory, len(cards), cores, cards, others)
 
 
 MACHINE = Group[Machine]("Machine", "machine")
@@ -64,6 +74,12 @@ def a_process_a_core(finding: Finding, run: CheckedRun) -> Actions:
 def list_gpus(_finding: Finding, _run: CheckedRun) -> Actions:
     """See what the driver says."""
     return (System(("nvidia-smi",)),)
+
+
+def only_the_larger(_finding: Finding, run: CheckedRun) -> Actions:
+    """Train on the larger one alone."""
+    cards = sorted(gpus.usable(), key=lambda card: (-(card.total or 0), card.index))
+    return (System(("env", f"CUDA_VISIBLE_DEVICES={cards[0].index}", *run.start.argv)),) if run.start and cards else ()
 
 
 def more_shm(_finding: Finding, _run: CheckedRun) -> Actions:
@@ -127,6 +143,50 @@ def _gpu_unreadable(_machine: Machine) -> Iterator[Seen]:
     """The driver of the GPUs fails."""
     if not gpus.cpu_requested() and (why := gpus.fault()):
         yield Seen({"why": why})
+
+
+@MACHINE.check("gpus_unlike", "warning", remedy=only_the_larger)
+def _gpus_unlike(machine: Machine) -> Iterator[Seen]:
+    """The run's GPUs differ in memory by more than a tenth: the smaller one decides."""
+    cards = [card for card in machine.cards[: machine.processes] if card.total]
+    sizes = [card.total or 0 for card in cards]
+    if sizes and min(sizes) < ALIKE * max(sizes):
+        cards.sort(key=lambda card: card.total or 0)
+        words = tuple(f"GPU {card.index} ({card.name}) {size(card.total or 0)}" for card in cards)
+        yield Seen({"gpus": words, "smallest": cards[0].index})
+
+
+@MACHINE.check("gpus_reordered", "warning")
+def _gpus_reordered(machine: Machine) -> Iterator[Seen]:
+    """CUDA_DEVICE_ORDER has CUDA number several GPUs of unlike kinds in an order that the driver does not know."""
+    order = os.environ.get("CUDA_DEVICE_ORDER", BY_BUS)
+    if order != BY_BUS and len({(card.name, card.total) for card in machine.cards}) > 1:
+        yield Seen({"order": order})
+
+
+@MACHINE.check("torch_without_cuda", "warning", "error", remedy=on_the_cpu)
+def _torch_without_cuda(machine: Machine) -> Iterator[Seen]:
+    """NVIDIA GPUs are there, and this torch was built without CUDA; an error for several processes."""
+    build = other_gpus.torch_build()
+    if machine.gpus and build.version and "cuda" not in build.backends:
+        level: Level = "error" if machine.processes > 1 else "warning"
+        yield Seen({"gpus": machine.gpus, "torch": build.version}, level)
+
+
+@MACHINE.check("gpu_unseen", "warning")
+def _gpu_unseen(machine: Machine) -> Iterator[Seen]:
+    """A GPU of AMD or Intel is there, and this torch cannot use it."""
+    makers = other_gpus.makers([gpu for gpu in machine.unused if not gpu.usable])
+    if makers and not machine.gpus:
+        yield Seen({"makers": makers, "torch": other_gpus.torch_build().version})
+
+
+@MACHINE.check("gpu_unread", "warning", remedy=on_the_cpu)
+def _gpu_unread(machine: Machine) -> Iterator[Seen]:
+    """A GPU of AMD or Intel is there, and this torch can use it, whose memory and load are not read."""
+    makers = other_gpus.makers([gpu for gpu in machine.unused if gpu.usable])
+    if makers and not machine.gpus:
+        yield Seen({"makers": makers})
 
 
 @MACHINE.check("shm_small", "warning", remedy=more_shm)

@@ -39,7 +39,10 @@ class Peak:
 
 @dataclass(frozen=True)
 class GpuPeak:
-    """The memory of a GPU that its rank needs, and what is free on it, in bytes; None if the driver does not say."""
+    """The memory of a GPU, by the driver's number, that its rank needs, and what is free on it, in bytes.
+
+    None is free if the driver does not say.
+    """
 
     number: int
     prediction: MemoryPrediction
@@ -71,8 +74,8 @@ def findings(request: CheckRequest, family: str, peaks: MemoryFacts) -> Iterator
     else:
         yield from MEMORY.findings(_peak(request, peaks.host))
     if peaks.device is not None:
-        for number, free in enumerate(gpus.free_memory()[: request.here]):  # rank 0 takes the first, and so on
-            yield from GPU.findings(GpuPeak(number, peaks.device, free))
+        for gpu in gpus.usable()[: request.here]:  # rank 0 takes the first, and so on
+            yield from GPU.findings(GpuPeak(gpu.index, peaks.device, gpu.free))
 
 
 def on_gpu() -> bool:

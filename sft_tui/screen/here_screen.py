@@ -14,6 +14,7 @@ from textual.worker import get_current_worker
 from engine.contract.durable import free_bytes
 from engine.contract.texts import say
 from sft_tui.found import Found
+from sft_tui.machine import other_gpus
 from sft_tui.machine.host import HostReader
 from sft_tui.next_steps import Step, next_steps
 from sft_tui.screen import actions, here_view
@@ -62,7 +63,7 @@ class HereScreen(CanvasScreen):
         from sft_tui import here  # what finds things is imported while the screen is already there
 
         worker, logs, found = get_current_worker(), self.services.options.logs, self.state.found
-        host, first = HostReader(), True
+        host, first, unseen = HostReader(), True, self._unseen()
         while not worker.is_cancelled:
             if not self.in_front:
                 time.sleep(NAP_SECONDS)
@@ -74,11 +75,16 @@ class HereScreen(CanvasScreen):
                 if first or not found.reading:
                     reading = host.read([], Path())
                     memory, disk = (size(one) if one else "-" for one in (reading.memory_available, free_bytes(Path())))
-                    words = say("here.machine", self.services.options.lang, memory=memory, disk=disk)
+                    words = say("here.machine", self.services.options.lang, memory=memory, disk=disk) + unseen
                     self.app.call_from_thread(self._show, found, words)
             first, looked = False, time.monotonic()
             while not worker.is_cancelled and (time.monotonic() - looked < LOOK_SECONDS or not self.in_front):
                 time.sleep(NAP_SECONDS)
+
+    def _unseen(self) -> str:
+        """GPUs that no run will use, in a few words."""
+        makers = other_gpus.unusable()
+        return " · " + say("here.gpu_unseen", self.services.options.lang, makers=makers) if makers else ""
 
     def _show(self, found: Found, machine: str) -> None:
         steps = tuple(next_steps(found))

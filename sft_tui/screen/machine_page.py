@@ -79,8 +79,13 @@ def _memory(view: RunView, width: int) -> Iterator[Line]:
 
 def _gpus(view: RunView, width: int) -> Iterator[Line]:
     """Everything that the driver reports of each GPU; a reading that it cannot give with the reason."""
+    if view.state.unseen is not None and not view.state.gpus:
+        yield from _row("", view.state.unseen.text(view.lang), width)
     for gpu in view.state.gpus:
         yield fit([(f"  GPU {gpu.index} ", "head"), (safe(gpu.name, 80), "")], width)
+        if gpu.lost:
+            yield from _row("", say("screen.gpu_lost_page", view.lang), width, "warn")
+            continue
         for name, value in list(gpu.readings.items())[:MOST_READINGS]:
             label = safe(template(f"screen.gpu_reading.{name}", view.lang) or name, 30)
             past = _past(view, METRIC_OF.get(name, ""), str(gpu.index))

@@ -27,7 +27,7 @@ def draw(view: RunView, width: int, height: int) -> list[Line]:
     if gpus and len(lines) + len(below) + GPU_LINES * len(gpus) <= height - 2:
         lines += [line for gpu in gpus for line in _gpu_part(gpu, view.lang, room)]
     elif gpus:
-        lines += [fit(_gpu_line(gpu), room) for gpu in gpus]
+        lines += [fit(_gpu_line(gpu, view.lang), room) for gpu in gpus]
     elif view.state.host is not None:
         lines += [_rule([("CPU", "head")], room), _load(view.lang, view.state.host.cpu_percent, room)]
     return frame([(say("screen.machine", view.lang), "head")], [*lines, *below], width, height)
@@ -45,7 +45,7 @@ def brief(view: RunView, width: int, height: int) -> list[Line]:
             first += part
     second: Line = []
     for gpu in state.gpus:
-        part = [*([("  ", "")] if second else []), *_gpu_line(gpu, LABEL - 3, limit=False)]
+        part = [*([("  ", "")] if second else []), *_gpu_line(gpu, lang, LABEL - 3, limit=False)]
         if columns(second) + columns(part) <= width:
             second += part
     if not state.gpus:
@@ -109,9 +109,11 @@ def _processor(view: RunView) -> Line:
 
 
 def _gpu_part(gpu: events.Gpu, lang: Lang, width: int) -> list[Line]:
-    """Three lines: its name; load, temperature and power; memory."""
+    """Three lines: its name; load, temperature and power; memory. Two of a GPU that is lost."""
     name = safe(gpu.name, 60)
     title: Line = [(f"GPU {gpu.index}", "head"), *([] if name.startswith("N/A") else [(f" {name}", "dim")])]
+    if gpu.lost:
+        return [_rule(title, width), fit([(say("screen.gpu_lost", lang), "warn")], width)]
     load = gpu_number(gpu, "utilization")
     used, total = gpu_number(gpu, "memory_used"), gpu_number(gpu, "memory_total")
     share = 100 * used / total if used is not None and total else None
@@ -123,10 +125,13 @@ def _gpu_part(gpu: events.Gpu, lang: Lang, width: int) -> list[Line]:
     ]
 
 
-def _gpu_line(gpu: events.Gpu, label: int = LABEL, *, limit: bool = True) -> Line:
+def _gpu_line(gpu: events.Gpu, lang: Lang, label: int = LABEL, *, limit: bool = True) -> Line:
     """All readings of a GPU on one line, with or without its power limit."""
+    name = (set_cell_size(f"GPU {gpu.index}", label - 1) + " ", "dim")
+    if gpu.lost:
+        return [name, (say("screen.gpu_lost", lang), "warn")]
     words = f"{_percent(gpu_number(gpu, 'utilization'))}  {_memory_of(gpu)}  {_heat(gpu)}  {_power(gpu, limit=limit)}"
-    return [(set_cell_size(f"GPU {gpu.index}", label - 1) + " ", "dim"), (words, "")]
+    return [name, (words, "")]
 
 
 def _load(lang: Lang, percent: float | None, width: int) -> Line:

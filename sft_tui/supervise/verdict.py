@@ -1,7 +1,7 @@
 """Why an attempt ended without reporting it: judged from how its ranks ended, what they reported, and the readings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.contract import certificate, events
@@ -15,6 +15,7 @@ from sft_tui.run_state import RunState
 from sft_tui.supervise.ranks import Exit
 from sft_tui.supervise.stall import Overdue
 
+CAUSED_BY_LOSS = ("failed", "killed", "hung", "gpu_failed", "out_of_gpu_memory")  # ends that a lost GPU leads to
 CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSYS")
 LITTLE_MEMORY = 0.05  # share of the machine's memory; a kill with less free points to a lack of memory
 TAIL_BYTES = 2000
@@ -41,7 +42,27 @@ def judge(run_dir: RunDir, record: RunRecord, facts: Facts) -> events.RunEnded:
     """The end of the attempt: that of the rank that caused it, not of those that failed as a consequence."""
     end = _ended_by_supervisor(record, facts) or _of_a_rank(run_dir, record, facts)
     step = facts.state.step.step if facts.state.step else 0
-    return end or _unlogged(record, step)
+    return _by_lost_gpu(record, facts, end, step) if end else _unlogged(record, step)
+
+
+def _by_lost_gpu(record: RunRecord, facts: Facts, end: events.RunEnded, step: int) -> events.RunEnded:
+    """The end, if a GPU of the run was lost meanwhile: that is then its cause, however the ranks noticed."""
+    lost = [gpu for gpu in facts.state.gpus if gpu.lost and gpu.place < record.processes and _named(gpu)]
+    if not lost or end.reason not in CAUSED_BY_LOSS:
+        return end
+    rank, gpu = lost[0].place, f"{lost[0].index} ({lost[0].name})"
+    return certificate.gpu_lost(record, rank, gpu, end, facts.state.phase.name, step)
+
+
+def _named(gpu: events.Gpu) -> bool:
+    """Whether the driver has reported a GPU before: one that was lost from the start is not used."""
+    return not gpu.name.startswith("N/A")
+
+
+def _numbered(failure: events.RankFailed, state: RunState) -> events.RankFailed:
+    """A failure with the driver's number of its GPU, which the screen shows, in place of CUDA's."""
+    index = {str(gpu.place): str(gpu.index) for gpu in state.gpus}.get(failure.gpu.get("gpu", ""))
+    return replace(failure, gpu={**failure.gpu, "gpu": index}) if index else failure
 
 
 def _ended_by_supervisor(record: RunRecord, facts: Facts) -> events.RunEnded | None:
@@ -65,7 +86,7 @@ def _of_a_rank(run_dir: RunDir, record: RunRecord, facts: Facts) -> events.RunEn
             return _by_signal(record, one, facts, log)
     for rank, failure in facts.failures.items():
         if not failure.waiting:
-            return certificate.failed(record, rank, failure, log)
+            return certificate.failed(record, rank, _numbered(failure, facts.state), log)
     silent = [one for one in by_itself if one.rank not in facts.failures]
     for one in sorted(silent, key=lambda one: one.code != 0):  # a rank that left early broke the others' connection
         if one.code or len(silent) < len(facts.exits) or not (facts.stop_asked or _finished(record)):

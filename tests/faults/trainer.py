@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from engine.contract.rundir import RunDir
 from engine.process.job import execute, leave
 from engine.process.world import World
@@ -32,9 +34,22 @@ def run_out_of_memory() -> None:
     raise MemoryError
 
 
+def run_out_of_gpu_memory() -> None:
+    """Raises what torch raises where the memory of a GPU is short."""
+    room = "GPU 0 has a total capacity of 11.76 GiB of which 1.25 GiB is free."
+    raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate 2.00 GiB. {room} Of the allocated memory …")
+
+
+def fail_on_the_gpu() -> None:
+    """Raises what torch raises after a GPU gave up."""
+    raise torch.AcceleratorError("CUDA error: unspecified launch failure\nSearch for `cudaErrorLaunchFailure' in …")
+
+
 WAYS: dict[str, Callable[[], Any]] = {
     "raise": fail,
     "memory": run_out_of_memory,
+    "gpu_memory": run_out_of_gpu_memory,
+    "gpu": fail_on_the_gpu,
     "exit": lambda: os._exit(0),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),

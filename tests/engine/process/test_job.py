@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
 from engine.contract import environment, events
 from engine.contract.messages import InputError, Message
@@ -95,6 +96,35 @@ def test_out_of_memory_at_the_smallest_budget_proposes_nothing(
     assert (end.reason, end.apply) == ("out_of_memory", {})
     assert "--apply-fix" not in end.message.fix()
     assert "--max_seq_len" in end.message.fix()
+
+
+FULL = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 11.76 GiB of which 1.25 GiB is free."
+)
+
+
+def test_a_full_gpu_is_named_with_what_was_asked_and_what_was_free(run_here: "Runner") -> None:
+    end = run_here(work=raising(torch.OutOfMemoryError(FULL)), micro_batch_tokens=128).ended
+    assert (end.reason, end.exit_code, end.apply) == ("out_of_gpu_memory", 1, {"micro_batch_tokens": 64})
+    assert "Rank 0 ran out of the memory of GPU 0" in end.message.what()
+    assert "2.15 GB more was needed, and 1.34 GB of its 12.63 GB were free" in end.message.what()
+    assert "还需要 2.15 GB" in end.message.what("zh")
+    assert "64 tokens" in end.message.fix()
+    assert "--resume --apply-fix" in end.message.fix()
+
+
+def test_a_full_gpu_with_the_smallest_budget_proposes_other_ways(run_here: "Runner") -> None:
+    end = run_here(work=raising(RuntimeError("CUDA error: out of memory")), micro_batch_tokens=40).ended
+    assert (end.reason, end.apply) == ("out_of_gpu_memory", {})
+    assert "CUDA error: out of memory" in end.message.what()
+    assert "--lora_rank" in end.message.fix()
+
+
+def test_a_gpu_that_fails_is_named_with_what_to_do(run_here: "Runner") -> None:
+    end = run_here(work=raising(torch.AcceleratorError("CUDA error: unspecified launch failure"))).ended
+    assert (end.reason, end.apply) == ("gpu_failed", {})
+    assert "GPU 0 failed while starting" in end.message.what()
+    assert "dmesg" in end.message.fix()
 
 
 def test_a_rank_without_supervisor_reports_error_and_end(run_here: "Runner") -> None:

@@ -110,3 +110,37 @@ def test_a_refusal_of_one_rank_is_raised_on_all(cpu_world: World, kind: type[Inp
 def test_only_the_chosen_rank_does_the_work(cpu_world: World) -> None:
     assert cpu_world.together(lambda: 5, chosen=True) == 5
     assert cpu_world.together(lambda: 5, chosen=False) is None
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """What is asked of torch on a machine that seems to have two GPUs, in order."""
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: asked.append(("set_device", device)))
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *args, **more: asked.append((*args, more)))
+    return asked
+
+
+@pytest.mark.parametrize(("local_rank", "index"), [("0", 0), ("1", 1), ("3", 1)])
+def test_nccl_is_given_the_gpu_of_its_rank(two_gpus: list[tuple[object, ...]], local_rank: str, index: int) -> None:
+    """A number above the GPUs wraps around, as accelerate's does; the check refuses such a launch before."""
+    world.meet_on_gpus({"LOCAL_RANK": local_rank}, "file:///tmp/x?rank=1&world_size=2")
+    device = torch.device("cuda", index)
+    given = {"init_method": "file:///tmp/x?rank=1&world_size=2", "timeout": world.COLLECTIVE_LIMIT, "device_id": device}
+    assert two_gpus == [("set_device", device), ("nccl", given)]
+
+
+@pytest.mark.parametrize("given", [{}, {"LOCAL_RANK": "-1"}, {"LOCAL_RANK": "0", "ACCELERATE_USE_CPU": "true"}])
+def test_ranks_without_a_gpu_each_do_not_meet_over_nccl(
+    two_gpus: list[tuple[object, ...]], given: dict[str, str]
+) -> None:
+    world.meet_on_gpus(given, None)
+    assert two_gpus == []
+
+
+def test_without_a_gpu_accelerate_makes_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_args, **_more: pytest.fail("made"))
+    world.meet_on_gpus({"LOCAL_RANK": "0"}, None)

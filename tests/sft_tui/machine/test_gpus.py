@@ -71,9 +71,25 @@ def test_two_gpus_give_all_readings(driver: Driver, tmp_path: Path) -> None:
     }
     second = {**first, "utilization": "92", "memory_used": str(7 * 2**30), "temperature": "72", "power": "149.2"}
     name = "NVIDIA GeForce RTX 3060"
-    expected = [{"index": index, "name": name, "readings": r} for index, r in enumerate((first, second))]
+    about = {"name": name, "capability": "8.6"}
+    both = enumerate((first, second))
+    expected = [{"index": index, "place": index, **about, "readings": each} for index, each in both]
     assert said(tmp_path) == (expected, "")
     assert gpu_count() == 2
+
+
+def test_a_training_knows_number_name_and_memory_of_its_gpus(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order in which ranks take them, which is that of CUDA, by the numbers of the driver."""
+    driver("unlike")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+    one, other = gpus.usable()
+    assert (one.index, one.name, one.total, one.free, one.bf16) == (1, "NVIDIA GeForce RTX 3070", 2**33, 2**30, True)
+    assert (other.index, other.name, other.total, other.free) == (0, "NVIDIA GeForce RTX 3060", 12 * 2**30, 6 * 2**30)
+
+
+def test_a_gpu_before_ampere_does_not_compute_in_bf16(driver: Driver) -> None:
+    driver("old_card")
+    assert [gpu.bf16 for gpu in gpus.usable()] == [True, False]
 
 
 def test_a_missing_reading_does_not_hide_the_others(driver: Driver, tmp_path: Path) -> None:
@@ -172,7 +188,9 @@ def test_only_visible_gpus_are_listed(
 ) -> None:
     driver("two_gpus")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", asked)
-    assert [gpu["index"] for gpu in said(tmp_path)[0]] == indices
+    found = said(tmp_path)[0]
+    assert [gpu["index"] for gpu in found] == indices
+    assert [gpu["place"] for gpu in found] == list(range(len(indices)))
 
 
 @pytest.mark.parametrize("asked", ["", "-1", "none", "0,0", "7", "GPU-aab", "GPU-"])

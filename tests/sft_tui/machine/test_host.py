@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from engine.contract import events
-from engine.contract.stream import EventReader
-from sft_tui.machine import gpus, host
-from sft_tui.machine.host import GpuReader, HostReader, Monitor, oom_kills
+from engine.contract.stream import EventReader, EventWriter
+from sft_tui.machine import gpus, host, other_gpus
+from sft_tui.machine.host import GpuReader, HostReader, Monitor, Readings, oom_kills
 from tests import nvml
 from tests.processes import until
 
@@ -419,3 +419,47 @@ def test_kills_for_lack_of_memory_are_counted_once(
 def test_a_machine_without_counters_has_no_kills(tmp_path: Path) -> None:
     assert oom_kills(tmp_path / "proc", tmp_path / "cgroup") == 0
     assert oom_kills() >= 0
+
+
+@pytest.fixture
+def readings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Readings, Path, list[events.Gpu]]]:
+    """Readings of a machine whose GPUs answer what the list holds, and the stream they are written to."""
+    answers: list[events.Gpu] = []
+    monkeypatch.setattr(GpuReader, "_start", lambda _self: None)
+    monkeypatch.setattr(GpuReader, "poll", lambda _self: list(answers))
+    log = EventWriter(tmp_path / "events.jsonl", "supervisor", 1)
+    taken = Readings(log, tmp_path)
+    yield taken, tmp_path / "events.jsonl", answers
+    taken.close()
+    log.close()
+
+
+def notes(stream: Path) -> list[str]:
+    """The texts of notices and warnings."""
+    found = [record.event for record in EventReader(stream).poll()]
+    return [one.message.what() for one in found if isinstance(one, events.Notice | events.Warning)]
+
+
+def test_a_gpu_that_is_lost_is_reported_once(readings: tuple[Readings, Path, list[events.Gpu]]) -> None:
+    taken, stream, answers = readings
+    answers.append(events.Gpu(1, "card", {"power": "148"}))
+    taken.take([])
+    answers[0] = events.Gpu(1, "N/A: GPU is lost", {"power": "N/A: GPU is lost"})
+    for _ in range(3):
+        taken.take([])
+    (text,) = [one for one in notes(stream) if "lost" in one]
+    assert text.startswith("GPU 1 (card) is lost")
+
+
+def test_a_gpu_that_torch_cannot_use_is_mentioned_once(
+    readings: tuple[Readings, Path, list[events.Gpu]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, stream, _ = readings
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    monkeypatch.setattr(other_gpus, "unusable", lambda: "AMD")
+    taken.take([])
+    taken.take([])
+    assert [one for one in notes(stream) if "AMD" in one] == [
+        "A GPU of AMD is in this machine, and the installed PyTorch cannot use it: this run uses the CPU."
+        " `sft-tui check` says what to do."
+    ]

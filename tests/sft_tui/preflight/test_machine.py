@@ -12,6 +12,8 @@ import pytest
 from engine.contract import native_library
 from engine.contract.native_library import Fault
 from engine.contract.presets import preset
+from sft_tui.machine import other_gpus
+from sft_tui.machine.other_gpus import OtherGpu
 from sft_tui.preflight import machine
 from sft_tui.preflight.declaration import CheckedRun, with_remedies
 from sft_tui.preflight.finding import Finding
@@ -149,3 +151,26 @@ def test_a_machine_without_ports_is_an_error_for_several_processes(monkeypatch: 
         for processes in (1, 2)
     }
     assert codes == {1: [], 2: ["ports_closed"]}
+
+
+def unseen(usable: bool, gpus: int = 0) -> set[str]:
+    """The codes of what is found on a machine with a GPU of AMD."""
+    cards = (OtherGpu("AMD", "0000:03:00.0", usable),)
+    one = Machine(preset("sft-small").config, processes=1, memory=1, gpus=gpus, cores=2, unused=cards)
+    return {each.code for each in MACHINE.findings(one)} & {"gpu_unseen", "gpu_unread"}
+
+
+def test_a_gpu_of_amd_is_said_to_be_unseen_not_absent() -> None:
+    assert unseen(usable=False) == {"gpu_unseen"}
+    assert unseen(usable=True) == {"gpu_unread"}  # with a torch that is made for it
+    assert unseen(usable=False, gpus=1) == set()  # the run has a better one
+
+
+def test_what_to_do_with_an_unseen_gpu_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    monkeypatch.setattr(other_gpus, "found", lambda: [OtherGpu("AMD", "0000:03:00.0", usable=False)])
+    (finding,) = found("gpu_unseen", tmp_path)
+    assert finding.level == "warning"
+    assert "A GPU of AMD is in this machine" in finding.what()
+    assert "ROCm" in finding.fix()
+    assert "AMD" in finding.what("zh")

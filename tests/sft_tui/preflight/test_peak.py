@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sft_tui.machine import gpus
+from sft_tui.machine import gpus, other_gpus
+from sft_tui.machine.gpus import UsableGpu
+from sft_tui.machine.other_gpus import TorchBuild
 from sft_tui.preflight import report as reports
 from sft_tui.preflight.check import Report
 from tests import nvml
@@ -33,6 +35,7 @@ def driver(files: Files, library: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     assert files
     monkeypatch.setattr(gpus, "COUNT_SECONDS", 40.0)
     monkeypatch.delenv("ACCELERATE_USE_CPU")
+    monkeypatch.setattr(other_gpus, "torch_build", lambda: TorchBuild("2.13.0+cu130", frozenset({"cuda"})))
 
     def act(mode: str) -> None:
         nvml.use(monkeypatch, library, mode)
@@ -44,6 +47,12 @@ def driver(files: Files, library: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 def about(report: Report, subject: str) -> dict[str, tuple[str, str]]:
     return {f.code: (f.level, f.what()) for f in report.findings if f.subject == subject}
+
+
+def free(monkeypatch: pytest.MonkeyPatch, *sizes: int | None) -> None:
+    """Has the driver say what is free on each GPU."""
+    cards = [UsableGpu(index, "card", 12 * 2**30, size, bf16=True) for index, size in enumerate(sizes)]
+    monkeypatch.setattr(gpus, "usable", lambda: cards)
 
 
 def of_gpus(report: Report) -> list[tuple[str, str]]:
@@ -67,9 +76,63 @@ def test_the_peak_is_compared_with_what_is_free_on_each_gpu(checked: Checked, dr
     assert body["memory"]["host"] == 2 * body["memory"]["total"]
 
 
+def test_visible_gpus_are_named_as_the_driver_numbers_them(
+    checked: Checked, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rank on CUDA's first GPU is on the driver's second one."""
+    driver("")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    ((_, says),) = of_gpus(checked(num_processes=1))
+    assert "GPU 1" in says
+    assert "5.37 GB free" in says
+
+
+def test_hidden_gpus_leave_the_cpu(checked: Checked, driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver("")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    report = checked(num_processes=1)
+    assert of_gpus(report) == []
+    assert "CPU" in about(report, "machine")["machine"][1]
+
+
+def test_of_two_unlike_gpus_the_smaller_one_decides(checked: Checked, driver: Driver) -> None:
+    driver("unlike")
+    report = checked()
+    (finding,) = [f for f in report.findings if f.code == "gpus_unlike"]
+    assert finding.level == "warning"
+    assert "GPU 1 (NVIDIA GeForce RTX 3070) 8.59 GB" in finding.what()
+    assert "GPU 1 decides" in finding.why()
+    assert finding.command.startswith("env CUDA_VISIBLE_DEVICES=0 sft-tui run sft-small")
+    assert [level for level, _ in of_gpus(report)] == ["ok", "ok"]  # each by its own memory
+    assert not [f for f in checked(num_processes=1).findings if f.code == "gpus_unlike"]
+
+
+def test_two_alike_gpus_are_no_finding(checked: Checked, driver: Driver) -> None:
+    driver("")
+    assert not {"gpus_unlike", "gpus_reordered", "torch_without_cuda"} & {f.code for f in checked().findings}
+
+
+def test_an_order_of_gpus_that_the_driver_does_not_know_is_a_warning(
+    checked: Checked, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver("unlike")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    assert about(checked(), "machine")["gpus_reordered"][0] == "warning"
+
+
+@pytest.mark.parametrize(("processes", "level"), [(1, "warning"), (2, "error")])
+def test_a_torch_without_cuda_is_reported_next_to_gpus(
+    checked: Checked, driver: Driver, monkeypatch: pytest.MonkeyPatch, processes: int, level: str
+) -> None:
+    driver("")
+    monkeypatch.setattr(other_gpus, "torch_build", lambda: TorchBuild("2.13.0+cpu"))
+    found, what = about(checked(num_processes=processes), "machine")["torch_without_cuda"]
+    assert (found, "2.13.0+cpu" in what) == (level, True)
+
+
 def test_one_process_takes_the_first_gpu(checked: Checked, driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     driver("")
-    monkeypatch.setattr(gpus, "free_memory", lambda: [600_000_000, 9_000_000_000])
+    free(monkeypatch, 600_000_000, 9_000_000_000)
     ((level, says),) = of_gpus(checked(num_processes=1))
     assert level == "warning"
     assert "600.00 MB are free" in says
@@ -79,7 +142,7 @@ def test_a_gpu_without_readings_needs_a_rehearsal(
     checked: Checked, driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver("")
-    monkeypatch.setattr(gpus, "free_memory", lambda: [9_000_000_000, None])
+    free(monkeypatch, 9_000_000_000, None)
     report = checked()
     assert [level for level, _ in of_gpus(report)] == ["warning", "ok"]
     assert report.findings[0].command.startswith("sft-tui rehearse sft-small ")
@@ -101,7 +164,7 @@ def test_what_smaller_micro_batches_may_fix_is_a_warning(
     checked: Checked, driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver("")
-    monkeypatch.setattr(gpus, "free_memory", lambda: [600_000_000, 600_000_000])
+    free(monkeypatch, 600_000_000, 600_000_000)
     report = checked()
     finding, other = [f for f in report.findings if f.code == "gpu_memory_short"]
     assert (finding.level, other.level, report.exit_code) == ("warning", "warning", 0)

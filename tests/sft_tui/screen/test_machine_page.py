@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from engine.contract import events
+from engine.contract.messages import Message
 from engine.contract.processes import AttemptProcesses, ProcessId
 from engine.contract.texts import Lang
 from sft_tui.run_facts import RunFacts
@@ -47,6 +48,21 @@ def test_what_a_driver_cannot_report_is_shown_with_the_reason() -> None:
     shown = plain(machine_page.lines(RunView(run, curves, []), 80))
     assert "N/A: not supported" in shown
     assert all(line.isprintable() for line in shown.splitlines())
+
+
+def test_a_lost_gpu_has_one_line_with_what_to_do() -> None:
+    lost = events.Gpu(1, "N/A: GPU is lost", {"power": "N/A: GPU is lost", "utilization": "N/A: GPU is lost"})
+    run, curves = run_of(iter([STARTED, events.Gpu(1, "card", {"power": "148"}), lost]))
+    shown = plain(machine_page.lines(RunView(run, curves, []), 80))
+    assert "GPU 1 card" in shown
+    assert shown.count("Lost: the driver cannot reach it any more.") == 1
+    assert "N/A" not in shown
+
+
+def test_a_gpu_that_torch_cannot_use_is_on_the_page() -> None:
+    notice = events.Notice(Message.of("gpu_unseen", makers="AMD"))
+    run, curves = run_of(iter([STARTED, notice]))
+    assert "A GPU of AMD is in this machine" in plain(machine_page.lines(RunView(run, curves, []), 80))
 
 
 def test_a_run_without_readings_says_so() -> None:

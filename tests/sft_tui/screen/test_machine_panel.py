@@ -35,6 +35,21 @@ def test_missing_gpu_readings_are_dashes() -> None:
     assert "-/- GB" in plain(run_view.draw(RunView(run, curves, []), 120, 39))
 
 
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_a_gpu_that_is_lost_keeps_its_name_and_says_so(width: int, height: int) -> None:
+    lost = dict.fromkeys(("utilization", "memory_used", "temperature", "power"), "N/A: GPU is lost")
+    well = events.Gpu(0, "card zero", {"utilization": "93"})
+    reported = [
+        STARTED, PLAN, events.Host(16, 8, [], 5.0, 1), well, events.Gpu(1, "card one", {"utilization": "92"}),
+        well, events.Gpu(1, "N/A: GPU is lost", lost),
+    ]  # fmt: skip
+    run, curves = run_of(iter(reported))
+    assert run.state.gpus[1].name == "card one"
+    shown = plain(run_view.draw(RunView(run, curves, []), width, height - 1))
+    assert "lost" in shown
+    assert "93 %" in shown
+
+
 def test_each_of_many_gpus_has_a_line() -> None:
     eight = [events.Gpu(index, f"card {index}", {"utilization": "50"}) for index in range(8)]
     run, curves = run_of(iter([STARTED, PLAN, events.Host(16, 8, [1] * 8, 5.0, 1), *eight]))

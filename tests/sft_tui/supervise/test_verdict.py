@@ -26,6 +26,14 @@ RAISED = events.RankFailed("failed", "evaluating", 7, "LookupError: the shelf is
 SHORT = events.RankFailed("out_of_memory", "training", 7, "MemoryError", "…", waiting=False)
 
 
+CARD = "NVIDIA GeForce RTX 3060"
+LOST = events.Gpu(3, CARD, {"utilization": "N/A: GPU is lost"}, place=1)
+WELL = events.Gpu(2, CARD, {"utilization": "93"}, place=0)
+FULL = events.RankFailed(
+    "out_of_gpu_memory", "training", 7, "CUDA out of memory", "trace", waiting=False, gpu={"gpu": "0", "name": CARD}
+)
+
+
 def reading(available: int) -> events.Host:
     """Of a machine with 16 GB."""
     return events.Host(16 * GB, available, [3 * GB, 4 * GB], 50.0, GB)
@@ -39,8 +47,8 @@ def verdict(tmp_path: Path) -> Any:
     state = RunState(step=step(7), phase=events.Phase("training"), attempt=1)
     (tmp_path / "trainer.log").write_text("one\nno space for \x1b[31mmy heap\n")
 
-    def of(**facts: Any) -> events.RunEnded:
-        return judge(RunDir(tmp_path), record, Facts(state=state, **facts))
+    def of(gpus: tuple[events.Gpu, ...] = (), **facts: Any) -> events.RunEnded:
+        return judge(RunDir(tmp_path), record, Facts(state=dataclasses.replace(state, gpus=gpus), **facts))
 
     return of
 
@@ -116,6 +124,38 @@ def test_out_of_memory_halves_the_budget_and_keeps_the_batch(verdict: Any) -> No
     assert end.apply == {"micro_batch_tokens": preset("sft-small").config.micro_batch_tokens // 2}
     assert end.evidence["memory_of_ranks"] == "3.00 GB, 4.00 GB"
     assert "--apply-fix" in end.message.fix()
+
+
+def test_a_full_gpu_is_named_as_the_driver_numbers_it(verdict: Any) -> None:
+    """CUDA counts the visible ones: its GPU 0 is the driver's GPU 2 here."""
+    end = verdict(gpus=(WELL,), exits=[Exit(0, 1, False)], failures={0: FULL})
+    assert (end.reason, end.apply) == ("out_of_gpu_memory", {"micro_batch_tokens": 256})
+    assert f"GPU 2 ({CARD})" in end.message.what()
+
+
+HOW_RANKS_NOTICE: dict[str, dict[str, Any]] = {
+    "an error": {"exits": [Exit(1, 1, False)], "failures": {1: RAISED}},
+    "NCCL aborts": {"exits": [Exit(0, -6, False), Exit(1, -6, False)]},
+    "a rank hangs": {"overdue": Overdue(1, "training", 300.0, silent=False)},
+}
+
+
+@pytest.mark.parametrize("how", HOW_RANKS_NOTICE)
+def test_a_lost_gpu_is_the_cause_however_the_ranks_noticed(verdict: Any, how: str) -> None:
+    end = verdict(gpus=(WELL, LOST), **HOW_RANKS_NOTICE[how])
+    assert (end.reason, end.exit_code, end.apply) == ("gpu_failed", 1, {})
+    assert end.message.what() == f"Rank 1: the driver lost GPU 3 ({CARD}) while training, at step 7."
+    assert "off and on" in end.message.fix()
+    assert "Rank" in end.evidence["otherwise"]
+
+
+def test_a_lost_gpu_that_the_run_does_not_use_is_not_its_end(verdict: Any) -> None:
+    facts = HOW_RANKS_NOTICE["an error"]
+    other = dataclasses.replace(LOST, place=2)
+    nameless = dataclasses.replace(LOST, name="N/A: GPU is lost")
+    assert verdict(gpus=(WELL, other), **facts).reason == "failed"
+    assert verdict(gpus=(WELL, nameless), **facts).reason == "failed"
+    assert verdict(gpus=(WELL, LOST), ended_now=True).reason == "terminated"
 
 
 def test_a_kill_with_memory_to_spare_changes_nothing(verdict: Any) -> None:
