@@ -26,8 +26,7 @@ def serve(host: str, port: int, theme: str, lang: Lang | None, logs: Path) -> No
         raise InputError("serve_missing", module=str(error.name)) from None
     listener = browser_server.listening(host, port)
     served = browser_server.Served(host, listener.getsockname()[1], logs, lang or LANG, theme)
-    shown = f"[{host}]" if ":" in host else host
-    echo(f"http://{shown}:{served.port}/")
+    echo(served.address)
     if not browser_server.is_here(host):
         echo(say("serve.open_to_others", LANG, host=host, port=served.port), err=True)
     echo(say("serve.how_to_end", LANG), err=True)

@@ -1,19 +1,22 @@
 """The server of `sft-tui serve`: a page with a terminal, and for each tab a viewer in a process of its own.
 
 Nothing is loaded from another site. A page of another site can neither connect to the server nor, by a name that it
-lets point to this machine, pretend to be it: the Host and Origin of each request are checked.
+lets point to this machine, pretend to be it: the Host and Origin of each request are checked. Other users of this
+machine lack the key in the address that `sft-tui serve` prints; the browser keeps it as a cookie.
 """
 
 import asyncio
 import contextlib
 import html
 import ipaddress
+import secrets
 import shlex
 import socket
 import string
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import textual_serve
 from aiohttp import WSMsgType, web
@@ -35,6 +38,7 @@ STATIC = Path(textual_serve.__file__).parent / "static"
 PAGE = Path(__file__).with_name("index.html")
 COLOURS = {"light": ("#ffffff", "#24292f")}
 DARK = ("#0e1116", "#c9d1d9")
+TOKEN = "token"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -48,6 +52,22 @@ class Served:
     logs: Path
     lang: Lang
     theme: str = "dark"
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+
+    @property
+    def address(self) -> str:
+        """What a browser opens."""
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{shown}:{self.port}/?{TOKEN}={self.token}"
+
+    @property
+    def cookie(self) -> str:
+        """The name under which a browser keeps the token: cookies of one machine are not kept apart by port."""
+        return f"sft-tui-{self.port}"
+
+    def is_token(self, given: str) -> bool:
+        """Whether this is the token, in a time that does not tell how much of it is right."""
+        return secrets.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
 
     @property
     def command(self) -> str:
@@ -111,12 +131,23 @@ class BrowserServer:
         own = origin in (None, f"http://{request.host}", f"https://{request.host}")
         if not own or not is_allowed(host_name(request.host), self.served.host):
             raise web.HTTPForbidden(text="403: this server answers only to its own page and name\n")
+        if request.path == "/" and self.served.is_token(request.query.get(TOKEN, "")):
+            self._admitted(request)
+        if not self.served.is_token(request.cookies.get(self.served.cookie, "")):
+            raise web.HTTPForbidden(text=f"403: {say('serve.no_token', self.served.lang)}\n")
         response = await handler(request)
         if not response.prepared:
             response.headers["Content-Security-Policy"] = POLICY
             response.headers["X-Content-Type-Options"] = "nosniff"
             response.headers["Referrer-Policy"] = "no-referrer"
         return response
+
+    def _admitted(self, request: web.Request) -> NoReturn:
+        """Gives the browser the cookie, and the page's address without the token, which histories would keep."""
+        answer = web.HTTPFound(request.rel_url.without_query_params(TOKEN))
+        answer.headers["Cache-Control"] = "no-store"
+        answer.set_cookie(self.served.cookie, self.served.token, httponly=True, samesite="Lax")
+        raise answer
 
     async def _page(self, request: web.Request) -> web.Response:
         back, fore = COLOURS.get(self.served.theme, DARK)

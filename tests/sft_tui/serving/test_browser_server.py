@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import aiohttp
 import psutil
@@ -22,6 +23,24 @@ from sft_tui.cli import main
 from sft_tui.serving import browser_server
 from sft_tui.serving.browser_server import BrowserServer, Served, host_name, is_allowed, listening
 from tests.sft_tui.serving.chromium import LIMIT, browser
+
+
+@contextlib.asynccontextmanager
+async def admitted(address: str) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
+    """A client that has opened the printed address, and the address without the token."""
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with aiohttp.ClientSession(cookie_jar=jar) as session, session.get(address) as answer:
+        assert answer.status == 200
+        yield session, str(answer.url)
+
+
+@contextlib.asynccontextmanager
+async def opened(server: BrowserServer) -> AsyncIterator[TestClient[Any, Any]]:
+    """A client of a server in this process that has opened the address with the token."""
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with TestClient(TestServer(server.app()), cookie_jar=jar) as client:
+        assert (await client.get(f"/?token={server.served.token}")).status == 200
+        yield client
 
 
 @contextlib.asynccontextmanager
@@ -85,8 +104,8 @@ def test_viewers_end_with_the_server_and_odd_messages_are_ignored(tmp_path: Path
     async def go() -> None:
         async with (
             serving(tmp_path) as (address, server),
-            aiohttp.ClientSession() as session,
-            session.ws_connect(f"{address}ws?width=1e9&height=-4") as socket,
+            admitted(address) as (session, page),
+            session.ws_connect(f"{page}ws?width=1e9&height=-4") as socket,
         ):
             for message in ("[]", "{}", "3", "not json", '["stdin"]', '["resize", {"width": "x"}]', '["stdin", 4]'):
                 await socket.send_str(message)
@@ -106,8 +125,8 @@ def test_viewers_end_with_a_server_that_is_killed(tmp_path: Path) -> None:
     async def go() -> None:
         async with (
             serving(tmp_path) as (address, server),
-            aiohttp.ClientSession() as session,
-            session.ws_connect(f"{address}ws") as socket,
+            admitted(address) as (session, page),
+            session.ws_connect(f"{page}ws") as socket,
         ):
             assert (await socket.receive(LIMIT)).type == aiohttp.WSMsgType.BINARY
             (viewer,) = server.children()
@@ -140,7 +159,7 @@ def test_a_viewer_counts_until_it_has_ended(tmp_path: Path, monkeypatch: pytest.
     async def go() -> None:
         SlowViewer.may_end, SlowViewer.stopped = asyncio.Event(), asyncio.Event()
         server = BrowserServer(Served("127.0.0.1", 0, tmp_path, "en"))
-        async with TestClient(TestServer(server.app())) as client:
+        async with opened(server) as client:
             async with client.ws_connect("/ws"):
                 pass
             await asyncio.wait_for(SlowViewer.stopped.wait(), 30)
@@ -177,6 +196,35 @@ def test_the_name_of_a_host_has_no_port(host: str, name: str) -> None:
     assert host_name(host) == name
 
 
+@pytest.mark.parametrize(
+    "path", ["/", "/ws", "/static/js/textual.js", "/?token=", "/?token=%F0%9F%98%80", "/ws?token={}"]
+)
+def test_who_lacks_the_token_gets_nothing(tmp_path: Path, path: str) -> None:
+    async def go() -> None:
+        server = BrowserServer(Served("127.0.0.1", 0, tmp_path, "en"))
+        async with TestClient(TestServer(server.app())) as client:
+            for cookie in ("", "wrong"):
+                headers = {"Cookie": f"{server.served.cookie}={cookie}"}
+                answer = await client.get(path.format(server.served.token), headers=headers)
+                assert answer.status == 403
+                assert "the whole address that `sft-tui serve` printed" in await answer.text()
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
+def test_the_token_stays_in_no_address_and_in_no_script(tmp_path: Path) -> None:
+    async def go() -> None:
+        server = BrowserServer(Served("127.0.0.1", 0, tmp_path, "en"))
+        async with opened(server) as client:
+            answer = await client.get(f"/?token={server.served.token}&fontsize=20", allow_redirects=False)
+            assert (answer.status, answer.headers["Location"]) == (302, "/?fontsize=20")
+            assert "HttpOnly" in answer.headers["Set-Cookie"]
+            assert server.served.token not in await (await client.get("/")).text()
+            assert server.served.token not in repr(server.served)
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
 @pytest.mark.parametrize("path", ["/", "/ws", "/static/js/textual.js"])
 @pytest.mark.parametrize(
     "headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}], ids=str
@@ -184,7 +232,7 @@ def test_the_name_of_a_host_has_no_port(host: str, name: str) -> None:
 def test_a_page_of_another_site_gets_nothing(tmp_path: Path, path: str, headers: dict[str, str]) -> None:
     async def go() -> None:
         server = BrowserServer(Served("127.0.0.1", 0, tmp_path, "en"))
-        async with TestClient(TestServer(server.app())) as client:
+        async with opened(server) as client:
             assert (await client.get(path, headers=headers)).status == 403
             assert (await client.get("/")).status == 200
 
@@ -194,7 +242,7 @@ def test_a_page_of_another_site_gets_nothing(tmp_path: Path, path: str, headers:
 def test_the_page_may_load_only_from_its_server(tmp_path: Path) -> None:
     async def go() -> None:
         server = BrowserServer(Served("127.0.0.1", 0, tmp_path, "zh", "light"))
-        async with TestClient(TestServer(server.app())) as client:
+        async with opened(server) as client:
             answer = await client.get("/?fontsize=<b>")
             page = await answer.text()
             assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
@@ -211,7 +259,7 @@ def test_no_more_tabs_than_the_machine_can_bear(tmp_path: Path, monkeypatch: pyt
 
     async def go() -> None:
         server = BrowserServer(Served("127.0.0.1", 0, tmp_path, "en"))
-        async with TestClient(TestServer(server.app())) as client, client.ws_connect("/ws") as socket:
+        async with opened(server) as client, client.ws_connect("/ws") as socket:
             await socket.receive()
             assert socket.close_code == 1013
 
@@ -228,8 +276,8 @@ def test_a_port_in_use_is_refused_in_a_sentence() -> None:
 def test_another_host_is_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(browser_server, "serve", lambda _served, listener: listener.close())
     open_to_all = CliRunner().invoke(main.cli, ["serve", "--host", "0.0.0.0", "--port", "0"])
-    assert "no password" in open_to_all.stderr or "没有密码" in open_to_all.stderr
+    assert "Warning" in open_to_all.stderr or "警告" in open_to_all.stderr
     local = CliRunner().invoke(main.cli, ["serve", "--port", "0"])
-    assert "password" not in local.stderr
-    assert "没有密码" not in local.stderr
-    assert local.stdout.startswith("http://127.0.0.1:")
+    assert "Warning" not in local.stderr
+    assert "警告" not in local.stderr
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32}\n", local.stdout)
