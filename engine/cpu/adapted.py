@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from engine.cpu.placement import cast
 from engine.cpu.prepacking import Prepacked
 
 
@@ -38,7 +39,7 @@ class Adapted:
     @classmethod
     def of(cls, weight: Tensor, down: Tensor, up: Tensor, scale: float) -> "Adapted":
         """From a weight in the dtype of the products, and A and B."""
-        return cls(weight, down.detach().to(weight.dtype), (up.detach() * scale).to(weight.dtype), scale)
+        return cls(weight, cast(down, weight.dtype), cast(up, weight.dtype, scale), scale)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -2,9 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
+
+# By a weight's identity, dtype and scale; with the weight, which keeps its identity while it is held.
+_casts: ContextVar[dict[tuple[int, torch.dtype, float | None], tuple[Tensor, Tensor]] | None] = ContextVar(
+    "casts", default=None
+)
 
 
 def on_host(values: Tensor) -> bool:
@@ -14,24 +20,41 @@ def on_host(values: Tensor) -> bool:
 
 @contextmanager
 def keeping_casts() -> Iterator[None]:
-    """Keeps the casts that autocast makes of learning weights, which would end with each of its contexts, to the end.
+    """Keeps the casts of weights to the end: those by `cast`, and autocast's, which end with each of its contexts.
 
     The weights must not change within.
     """
     torch.autocast_increment_nesting()
+    token = _casts.set({})
     try:
         yield
     finally:
+        _casts.reset(token)
         if torch.autocast_decrement_nesting() == 0:
             torch.clear_autocast_cache()
 
 
+def cast(weight: Tensor, kind: torch.dtype, scale: float | None = None) -> Tensor:
+    """A weight in another dtype, without a graph, times `scale` before; made once within `keeping_casts`."""
+    held, key = _casts.get(), (id(weight), kind, scale)
+    if held is not None and key in held:
+        return held[key][1]
+    value = weight.detach()
+    made = (value if scale is None else value * scale).to(kind)
+    if held is not None:
+        held[key] = (weight, made)
+    return made
+
+
 def uploaded(tensors: list[Tensor], device: torch.device) -> list[Tensor]:
     """Tensors of int64 on a device, by one copy, which CUDA makes without a wait; on the processor, themselves."""
-    if device.type == "cpu":
-        return tensors
-    flat, pins = laid(tensors), device.type == "cuda"
-    return parted((flat.pin_memory() if pins else flat).to(device, non_blocking=pins), tensors)
+    return tensors if device.type == "cpu" else parted(copied(laid(tensors), device), tensors)
+
+
+def copied(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on a device, where CUDA copies it without a wait; on the processor, itself."""
+    pins = device.type == "cuda"
+    return (tensor.pin_memory() if pins else tensor).to(device, non_blocking=pins)
 
 
 def laid(tensors: list[Tensor]) -> Tensor:

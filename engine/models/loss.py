@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.cpu.kernels import kernels_for
+from engine.cpu.placement import cast as cast_of
 from engine.cpu.prepacking import Prepacked, Weight
 
 HEAD_ROWS = 2048  # of the head's weight in one matrix product
@@ -217,10 +218,11 @@ def summed_loss(hidden: Tensor, head: Head, labels: Tensor, chunk: int) -> Tenso
     """
     kind = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
     with torch.autocast(hidden.device.type, enabled=False):
-        weight, bias = head.weight.detach(), head.bias
+        bias, value = head.bias, head.value
         if kind is not None:
-            weight, bias, hidden = weight.to(kind), None if bias is None else bias.to(kind), hidden.to(kind)
-        value = weight if head.value is None else head.value
+            bias, hidden = None if bias is None else bias.to(kind), hidden.to(kind)
+        if value is None:
+            value = head.weight.detach() if kind is None else cast_of(head.weight, kind)
         apply = cast(Callable[..., Tensor], _SummedLoss.apply)
         return apply(hidden, head.weight, bias, labels, chunk, value, head.prepacked)
 

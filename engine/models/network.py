@@ -27,6 +27,10 @@ class Network(Protocol):
         """Must be called before the first loss of each step: weights may have changed, and random numbers restart."""
         return
 
+    def send(self, micro_batches: Sequence[Sequence[Row]], /) -> None:  # noqa: ARG002
+        """Brings the rows of a step to the device that they are computed on, before their losses in this order."""
+        return
+
     def drop_frozen_fp32(self) -> None:
         """Keeps frozen weights only in the dtype that they are computed in; they can no longer be saved."""
         return

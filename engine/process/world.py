@@ -13,20 +13,23 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, gather_object
-from torch import Tensor, nn
+from torch import nn
 
 from engine.contract import environment
 from engine.contract.messages import InputError
 from engine.contract.processes import boot_id, host_name
-from engine.process import places
+from engine.process import gradient_sums, places
 from engine.process.heartbeat import RankStatus
 
 T = TypeVar("T")
 
 # Ranks wait for rank 0 while it tokenizes or saves; the launcher notices a dead rank, not this limit.
 COLLECTIVE_LIMIT = timedelta(hours=12)
+<<<<<<< HEAD
 CPU_ASKED = ("1", "true", "t", "yes", "y", "on")  # in ACCELERATE_USE_CPU, as accelerate reads it
 BUCKET_ELEMENTS = 4 << 20  # 16 MiB of fp32 gradients are summed at a time
+=======
+>>>>>>> 9e3810c (On a GPU a step is one upload, its updates wait for nothing, and ranks sum gradients while the last pass computes)
 
 
 class World:
@@ -122,24 +125,9 @@ class World:
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Sums every parameter's gradient over all ranks, in place; a missing gradient counts as zero."""
-        if self.size == 1:
-            return
-        with self.rank_status.waiting_for_others():
-            self._sum_gradients(parameters)
-
-    def _sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        bucket: list[Tensor] = []
-        size = 0
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            bucket.append(parameter.grad)
-            size += parameter.numel()
-            if size >= BUCKET_ELEMENTS:
-                _sum_bucket(bucket)
-                bucket, size = [], 0
-        if bucket:
-            _sum_bucket(bucket)
+        if self.size > 1:
+            with self.rank_status.waiting_for_others():
+                gradient_sums.sum_gradients(parameters)
 
     def gather(self, items: list[Any]) -> list[Any]:
         """The items of all ranks in one list, rank 0's first, on every rank."""
@@ -171,6 +159,7 @@ class World:
         self.accelerator.end_training()
 
 
+<<<<<<< HEAD
 def _sum_bucket(gradients: list[Tensor]) -> None:
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
@@ -191,6 +180,8 @@ def meet_on_gpus(given: Mapping[str, str], meeting: str | None) -> None:
     dist.init_process_group("nccl", init_method=meeting, timeout=COLLECTIVE_LIMIT, device_id=device)
 
 
+=======
+>>>>>>> 9e3810c (On a GPU a step is one upload, its updates wait for nothing, and ranks sum gradients while the last pass computes)
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seeds torch, numpy and random from (seed, step, rank), so that a resumed step draws the same numbers."""
     words = np.random.SeedSequence([seed, step, rank]).generate_state(2, np.uint64)

@@ -10,17 +10,20 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from engine.contract.config import RunConfig
-from engine.cpu import reference
+from engine.cpu import placement, reference
 from engine.cpu.kernels import kernels_for
 from engine.cpu.reference import Matrix
+from engine.training import stacked_updates
 
 PIECE = 1 << 18  # values of a parameter that are updated together
 
 
 def make_optimizer(config: RunConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer for the trained parameters."""
+    """The optimizer for the trained parameters, on the device that they are on."""
+    parameters = list(parameters)
     if config.optimizer == "adamw":
-        return AdamW(parameters, lr=config.learn_rate, weight_decay=config.weight_decay)
+        fused = None if placement.on_host(parameters[0]) else True  # one kernel for all of them
+        return AdamW(parameters, lr=config.learn_rate, weight_decay=config.weight_decay, fused=fused)
     return Adafactor(parameters, lr=config.learn_rate, weight_decay=config.weight_decay)
 
 
@@ -37,7 +40,7 @@ class _WithoutTorchCompile(torch.optim.Optimizer):
 
 
 class AdamW(_WithoutTorchCompile, torch.optim.AdamW):
-    """torch's AdamW with the same update, which on a CPU is made of a piece of a parameter at a time.
+    """torch's AdamW with the same update; one that is not fused is made of a piece of a parameter at a time.
 
     Its temporary tensors are as large as a parameter, and two exist at once: of SmolLM2-135M's embeddings, 226 MB.
     """
@@ -45,7 +48,7 @@ class AdamW(_WithoutTorchCompile, torch.optim.AdamW):
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """One update."""
-        if any(parameter.device.type != "cpu" for group in self.param_groups for parameter in group["params"]):
+        if self.param_groups[0]["fused"]:
             return inspect.unwrap(torch.optim.AdamW.step)(self, closure)
         for group in self.param_groups:
             lists: list[list[Tensor]] = [[] for _ in range(6)]
@@ -81,7 +84,7 @@ def _pieces(*tensors: Tensor) -> list[list[Tensor]]:
 
 
 class Adafactor(_WithoutTorchCompile, torch.optim.Adafactor):
-    """torch's Adafactor with the same update and state, in half the time on a CPU.
+    """torch's Adafactor with the same update and state, in half the time on a CPU; on a device, in stacks.
 
     The second moment of a matrix is r_i × c_j over the mean of r, so its inverse root is a product of a column and a
     row. If the moment would be clamped, torch's own code is used.
@@ -90,7 +93,9 @@ class Adafactor(_WithoutTorchCompile, torch.optim.Adafactor):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """Makes one update; every gradient that was used is dropped afterwards."""
+        """Makes one update; on a CPU, every gradient that was used is dropped afterwards."""
+        if not placement.on_host(self.param_groups[0]["params"][0]):
+            return self._update_stacks()
         others: list[tuple[nn.Parameter, Tensor]] = []
         matrices: dict[Any, list[tuple[nn.Parameter, Matrix]]] = {}
         for group in self.param_groups:
@@ -115,6 +120,12 @@ class Adafactor(_WithoutTorchCompile, torch.optim.Adafactor):
         for parameter, gradient in others:
             parameter.grad = gradient
         return super().step(closure)  # type: ignore[no-untyped-call]
+
+    def _update_stacks(self) -> None:
+        for group in self.param_groups:
+            lists: list[list[Any]] = [[] for _ in range(6)]
+            self._init_group(group, *lists)
+            stacked_updates.adafactor(list(map(stacked_updates.Learning, *lists)), group)
 
     def _matrix(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> Matrix | None:
         """The matrix to update, or None if it is left to torch."""
@@ -178,9 +189,11 @@ def state_tensors(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> di
 def load_state_tensors(
     optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter], tensors: dict[str, Tensor]
 ) -> None:
-    """Restores what `state_tensors` returned."""
+    """Restores what `state_tensors` returned, whichever device it was saved on."""
+    fused = bool(optimizer.param_groups[0].get("fused"))
     for name, value in tensors.items():
         key, _, parameter = name.partition(":")
         target = parameters[parameter]
-        # `step` is counted on the CPU wherever the parameters are.
-        optimizer.state[target][key] = value.clone() if key == "step" else value.clone().to(target.device)
+        # `step` is counted on the CPU wherever the parameters are, unless all is done by one kernel.
+        place = torch.device("cpu") if key == "step" and not fused else target.device
+        optimizer.state[target][key] = value.clone().to(place)

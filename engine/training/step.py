@@ -6,6 +6,7 @@ micro-batch therefore adds its exact share of the gradient, and neither the cut 
 
 import math
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from engine.data.batching import Ids, Lengths
 from engine.data.token_store import Row, TokenStore
 from engine.models.loss import keeping_token_losses
 from engine.models.network import Network
+from engine.process.gradient_sums import SumsAhead
 from engine.process.world import World
 from engine.training.step_losses import RowLoss, StepLosses
 
@@ -74,28 +76,17 @@ class StepRunner:
         self.network.begin_step()
         mine = self._share(samples)
         seconds_data = time.perf_counter() - began
-        found, status = StepLosses(), self.world.rank_status
-        with self._casting():
-            for places in mine.micro_batches:
-                if status.orphaned:
-                    break
-                data_began = time.perf_counter()
-                chosen = mine.samples(places)
-                batch = self.store.rows_at(chosen)
-                seconds_data += time.perf_counter() - data_began
-                with keeping_token_losses() as losses:
-                    part = self._loss(chosen, batch, mine.label_tokens)
-                backward(part)
-                found.add(part)
-                found.add_rows(chosen, batch, losses)
-                status.mark()
+        found, sums = StepLosses(), self._sums_ahead()
+        seconds_data += self._compute(mine, found, sums)
         loss, rows = found.read()
         padded = sum(self.network.padded(mine.sizes(places)) for places in mine.micro_batches)
-        flags = [float(stop_asked), float(status.orphaned)]
+        flags = [float(stop_asked), float(self.world.rank_status.orphaned)]
         computed = time.perf_counter()
+        if sums is not None:
+            sums.end()
         totals = self.world.sum([loss, float(padded), float(len(mine.micro_batches)), *flags])
         abandoned = totals[4] > 0
-        if not abandoned:
+        if sums is None and not abandoned:
             self.world.sum_gradients(self.parameters)
         seconds_communication = time.perf_counter() - computed if self.world.size > 1 else 0.0
         grad_norm = math.nan if abandoned else self._clipped()
@@ -115,9 +106,49 @@ class StepRunner:
             rows=tuple(rows),
         )
 
-    def _casting(self) -> AbstractContextManager[None]:
-        """What the micro-batches are computed within: a GPU casts weights once, a processor's memory is scarcer."""
-        return nullcontext() if placement.on_host(self.parameters[0]) else placement.keeping_casts()
+    def _compute(self, mine: "_Share", found: StepLosses, sums: SumsAhead | None) -> float:
+        """Adds up the losses and gradients of this rank; returns the seconds that reading rows took."""
+        status, seconds, batches = self.world.rank_status, 0.0, self._batches(mine)
+        with self.casting():
+            for number in range(len(mine.micro_batches)):
+                if status.orphaned:
+                    break
+                began = time.perf_counter()
+                chosen, batch = next(batches)
+                seconds += time.perf_counter() - began
+                with keeping_token_losses() as losses:
+                    part = self._loss(chosen, batch, mine.label_tokens)
+                last = number == len(mine.micro_batches) - 1
+                with nullcontext() if sums is None or not last else sums.during():
+                    backward(part)
+                found.add(part)
+                found.add_rows(chosen, batch, losses)
+                status.mark()
+        return seconds
+
+    def _batches(self, mine: "_Share") -> Iterator[tuple[list[int], list[Row]]]:
+        """The samples and rows of each micro-batch; for a GPU all are read first, and get there by one copy."""
+        batches = ((chosen, self.store.rows_at(chosen)) for chosen in map(mine.samples, mine.micro_batches))
+        if self._on_host:
+            yield from batches
+        else:
+            held = list(batches)
+            self.network.send([rows for _, rows in held])
+            yield from held
+
+    def _sums_ahead(self) -> SumsAhead | None:
+        """The sums of gradients that a GPU begins early; a processor has no time to spare while it computes."""
+        if self._on_host or self.world.size == 1:
+            return None
+        return SumsAhead(self.parameters, self.world.rank_status.waiting_for_others)
+
+    @property
+    def _on_host(self) -> bool:
+        return placement.on_host(self.parameters[0])
+
+    def casting(self) -> AbstractContextManager[None]:
+        """What micro-batches are computed within: a GPU casts weights once, a processor's memory is scarcer."""
+        return nullcontext() if self._on_host else placement.keeping_casts()
 
     def _clipped(self) -> float:
         """The gradient's norm before it is scaled down, if that is necessary; torch would multiply by 1 if not."""
@@ -131,9 +162,10 @@ class StepRunner:
         """The loss that `run` would find for these samples, by the same arithmetic but without keeping a gradient."""
         self.network.begin_step()
         mine, found = self._share(samples), StepLosses()
-        for places in mine.micro_batches:
-            found.add(self.micro_batch_loss(mine.samples(places), mine.label_tokens))
-            self.world.rank_status.mark()
+        with self.casting():
+            for places in mine.micro_batches:
+                found.add(self.micro_batch_loss(mine.samples(places), mine.label_tokens))
+                self.world.rank_status.mark()
         return self.world.sum([found.read()[0]])[0]
 
     def not_finite(self, samples: Ids) -> list[int]:

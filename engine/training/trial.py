@@ -116,9 +116,10 @@ class Trial:
         runner.network.begin_step()  # as a step does, which drops what an evaluation laid out
         short = False
         try:
-            for samples in self._largest(budget):
-                backward(runner.micro_batch_loss(samples, self._label_tokens(samples)))
-                self.job.world.rank_status.mark()
+            with runner.casting():
+                for samples in self._largest(budget):
+                    backward(runner.micro_batch_loss(samples, self._label_tokens(samples)))
+                    self.job.world.rank_status.mark()
         except Exception as error:
             if not out_of_memory(error):
                 raise

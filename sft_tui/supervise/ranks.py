@@ -28,6 +28,8 @@ from sft_tui.machine.gpus import on_cpu
 
 MODULES = {"train": "engine.train", "test": "engine.test", "rehearse": "engine.rehearse"}
 PR_SET_CHILD_SUBREAPER = 36
+# Settings of torch's GPU allocator: the first name hides the older ones, so it is set only if none is.
+ALLOCATOR_NAMES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
 
 
 @dataclass(frozen=True)
@@ -150,10 +152,6 @@ def adopt_orphans() -> None:
     with contextlib.suppress(OSError, AttributeError):  # not Linux
         prctl: Callable[..., Any] = ctypes.CDLL(None, use_errno=True).prctl
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-# Settings of torch's GPU allocator: the first name hides the older ones, so it is set only if none is.
-ALLOCATOR_NAMES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
 
 
 def trainer_environment(record: RunRecord, lock_fd: int | None) -> dict[str, str]:

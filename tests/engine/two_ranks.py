@@ -8,10 +8,12 @@ import dataclasses
 import json
 import shutil
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import save_file
 
@@ -26,6 +28,8 @@ from engine.data.tokenizer import load_tokenizer
 from engine.models import freezing, loading
 from engine.models.on_device import find_head, network_of
 from engine.models.registry import family_for
+from engine.process import gradient_sums
+from engine.process.gradient_sums import SumsAhead
 from engine.process.job import execute
 from engine.process.world import World
 from engine.training.evaluation import Evaluator
@@ -40,6 +44,7 @@ def main(folder: Path) -> None:
     found: dict[str, Any] = {"size": world.size}
     for name, values in spec["gradients"].items():
         save_file(gradients(world, settings.from_json(values)), folder / f"{name}-{world.rank}.safetensors")
+    found["ahead"] = sums_ahead(world)
     found["scores"] = {rows: score(world, settings.from_json(values)) for rows, values in spec["scores"].items()}
     found["refused"] = execute(world, RunDir(Path(spec["refused"])), train)
     found["failed"] = execute(world, RunDir(Path(spec["failed"])), train)
@@ -78,6 +83,35 @@ def gradients(world: World, config: RunConfig) -> dict[str, torch.Tensor]:
     found = [result.loss, result.grad_norm, result.label_tokens, result.stop_asked, ahead]
     numbers = torch.tensor(found, dtype=torch.float64)
     return {"numbers": numbers, **{name: p.grad for name, p in learning.items() if p.grad is not None}}
+
+
+def sums_ahead(world: World) -> dict[str, Any]:
+    """Gradients summed during the last backward pass, next to the same after it; rank 1 has more micro-batches."""
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(6, 6) for _ in range(5)]
+    parameters = [parameter for layer in layers for parameter in layer.parameters()]
+    inputs = torch.randn(2, 1, 3, 6) if world.rank == 0 else torch.randn(3, 2, 2, 6)
+    found, begun = [], 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gradient_sums, "BUCKET_ELEMENTS", 50)
+        for ahead in (False, True):
+            sums = SumsAhead(parameters, world.rank_status.waiting_for_others)
+            for number, x in enumerate(inputs):
+                used = layers if world.rank else layers[1:]
+                y = torch.nn.Sequential(*used, used[-1])(x)  # the last is computed twice
+                with sums.during() if ahead and number == len(inputs) - 1 else nullcontext():
+                    y.square().sum().backward()
+            begun = sums.begun
+            if ahead:
+                sums.end()
+            else:
+                world.sum_gradients(parameters)
+            found.append([parameter.grad for parameter in parameters if parameter.grad is not None])
+            for parameter in parameters:
+                parameter.grad = None
+        buckets = len(gradient_sums.buckets_of(parameters))
+    same = all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    return {"same": same, "begun": begun, "buckets": buckets, "sums": [float(part.sum()) for part in found[1]]}
 
 
 def score(world: World, config: RunConfig) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from engine.cpu.kernels import kernels_for
-from engine.cpu.placement import uploaded
 from engine.data.token_store import Row
 from engine.models.causal.learned import counts_of, targets_of
 from engine.models.causal.streaming import Stream
@@ -41,7 +40,7 @@ class CausalNetwork(Network):
 
     def summed_loss(self, rows: Sequence[Row], _samples: Sequence[int] | None = None) -> Tensor:
         """Cross-entropy summed over the learned tokens of some rows, float64, with its graph."""
-        given, targets = self._given(rows), self._targets(rows)
+        given, targets = self._batch(rows)
         with self._computing(rows):
             if self._head is None:
                 return summed_loss_of_logits(self._logits(given), targets)
@@ -50,7 +49,7 @@ class CausalNetwork(Network):
     @torch.no_grad()
     def row_losses(self, rows: Sequence[Row]) -> list[float]:
         """The same for each row separately, without a graph."""
-        given, targets = self._given(rows), self._targets(rows)
+        given, targets = self._batch(rows)
         with self._computing(rows):
             if self._head is None:
                 logits = self._logits(given)
@@ -70,8 +69,9 @@ class CausalNetwork(Network):
         """The model's inputs for some rows, and the places, in all rows of these, that predict learned tokens."""
         raise NotImplementedError
 
-    def _targets(self, rows: Sequence[Row]) -> Tensor:
-        return uploaded([targets_of(rows)], self._device)[0]
+    def _batch(self, rows: Sequence[Row]) -> tuple[Given, Tensor]:
+        """The same, and the learned tokens, (N,)."""
+        return self._given(rows), targets_of(rows)
 
     def _computing(self, rows: Sequence[Row]) -> AbstractContextManager[Any]:  # noqa: ARG002
         """What the model is run within for some rows."""

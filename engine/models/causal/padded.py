@@ -2,17 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from engine.cpu.placement import uploaded
 from engine.data.batching import Measure
 from engine.data.token_store import Row
 from engine.models.causal.computed import CausalNetwork, Given
-from engine.models.causal.learned import places_of
+from engine.models.causal.learned import places_of, targets_of
 from engine.models.causal.replies import generated
-from engine.models.padding import rows_of
+from engine.models.loss import Head
+from engine.models.padding import Uploads, attention_mask, rows_of
 
 
 class PaddedCausal(CausalNetwork):
@@ -20,14 +21,17 @@ class PaddedCausal(CausalNetwork):
 
     measure = Measure.ROWS
 
-    def _given(self, rows: Sequence[Row]) -> Given:
-        lengths = torch.tensor([len(row.ids) for row in rows])
-        ids = nn.utils.rnn.pad_sequence([torch.from_numpy(row.ids) for row in rows], batch_first=True)
-        width = ids.shape[1]
-        mask = (torch.arange(width)[None] < lengths[:, None]).long()
-        places = places_of(rows, range(0, len(rows) * width, width))
-        ids, mask, places = uploaded([ids, mask, places], self._device)
-        return {"input_ids": ids, "attention_mask": mask}, places
+    def __init__(self, model: Any, head: Head | None, chunk: int, *, bf16: bool) -> None:
+        super().__init__(model, head, chunk, bf16=bf16)
+        self._uploads = Uploads(_laid_out, self._device)
+
+    def send(self, micro_batches: Sequence[Sequence[Row]]) -> None:
+        """Brings the rows of a step to the device by one copy."""
+        self._uploads.send(micro_batches)
+
+    def _batch(self, rows: Sequence[Row]) -> tuple[Given, Tensor]:
+        ids, lengths, places, targets = self._uploads.take(rows)
+        return ({"input_ids": ids, "attention_mask": attention_mask(lengths, ids.shape[1])}, places), targets
 
     @contextmanager
     def _computing(self, rows: Sequence[Row]) -> Iterator[None]:
@@ -39,3 +43,11 @@ class PaddedCausal(CausalNetwork):
         """Greedy replies to some prompts, as token ids, with the token that ends them."""
         with self._in_its_kind():
             return generated(self.model, prompts, longest, self._device)
+
+
+def _laid_out(rows: Sequence[Row]) -> list[Tensor]:
+    """The ids of some rows, (rows, longest), their lengths, the places that predict learned tokens, and these."""
+    ids = nn.utils.rnn.pad_sequence([torch.from_numpy(row.ids) for row in rows], batch_first=True)
+    width = ids.shape[1]
+    places = places_of(rows, range(0, len(rows) * width, width))
+    return [ids, torch.tensor([len(row.ids) for row in rows]), places, targets_of(rows)]

@@ -3,20 +3,26 @@
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig
+from transformers.modeling_outputs import BaseModelOutput
 
+from engine.cpu import placement
 from engine.cpu.kernels import kernels_for
-from engine.cpu.placement import uploaded
-from engine.data.token_store import Row
+from engine.data.token_store import Row, TokenStore
+from engine.models.encoder_cache import CacheShape, Encodings, shared_encodings
 from engine.models.loss import Head, summed_loss, summed_loss_of_logits, token_losses
 from engine.models.network import Choose, Network, Tokens, labels_of, prompts_of
-from engine.models.padding import rows_of
+from engine.models.padding import Uploads, attention_mask, rows_of
+from engine.process.world import World
 
 IGNORED = -100  # label of padding
+# Those whose decoder uses the encoder's output in matrix products alone, which are the same in whatever batch.
+ENCODED = {"bart", "blenderbot", "marian", "mbart", "mt5", "pegasus", "t5"}
 
 
 class PaddedNetwork(Network):
@@ -25,6 +31,13 @@ class PaddedNetwork(Network):
     def __init__(self, model: Any, head: Head | None, chunk: int, *, autocast: bool) -> None:
         self.model, self._head, self._chunk, self._autocast = model, head, chunk, autocast
         self._device = next(model.parameters()).device
+        self._kind = torch.bfloat16 if autocast else torch.float32  # of products
+        self._uploads = Uploads(self._laid_out, self._device)
+        self._encodings: Encodings | None = None
+
+    def send(self, micro_batches: Sequence[Sequence[Row]]) -> None:
+        """Brings the rows of a step to the device by one copy."""
+        self._uploads.send(micro_batches)
 
     def drop_frozen_fp32(self) -> None:
         """Keeps frozen weights of linear layers only in the dtype that autocast gives them at every product."""
@@ -32,9 +45,45 @@ class PaddedNetwork(Network):
             for layer in frozen_linear(self.model):
                 layer.weight.data = layer.weight.data.bfloat16()
 
-    def summed_loss(self, rows: Sequence[Row], _samples: Sequence[int] | None = None) -> Tensor:
-        """Cross-entropy summed over the label tokens of some rows, float64, with its graph."""
-        inputs, places, targets = self._batch(rows)
+    def encodings_bytes(self, store: TokenStore) -> int | None:
+        """The size on disk of the encodings of a file; None if the encoder learns, and on the processor."""
+        learns = any(parameter.requires_grad for parameter in self.model.get_encoder().parameters())
+        if learns or self.model.config.model_type not in ENCODED or placement.on_host(next(self.model.parameters())):
+            return None
+        return self._shape(store).bytes
+
+    def keep_encodings(self, store: TokenStore, base: Path, world: World, *, writes: bool) -> bool:
+        """Takes the encodings of `store` from files whose names begin with `base`, or from the same computation."""
+        self._encodings = shared_encodings(world, store, self._shape(store), self._encode, base, writes=writes)
+        return self._encodings is not None
+
+    def _shape(self, store: TokenStore) -> CacheShape:
+        return CacheShape(store.tokens("prompt"), int(self.model.config.hidden_size), self._kind)
+
+    @torch.no_grad()
+    def _encode(self, prompts: Sequence[Tensor]) -> list[Tensor]:
+        """The encoder's output for each prompt, (tokens, width), on the host."""
+        lengths = [len(prompt) for prompt in prompts]
+        ids, mask = (each.to(self._device) for each in pad_prompts(prompts, int(self.model.config.pad_token_id)))
+        with self._in_its_kind(), rows_of(lengths):
+            found = self.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
+        return [row[:length] for row, length in zip(found.to(self._kind).cpu(), lengths, strict=True)]
+
+    def _encoded(self, inputs: dict[str, Any], samples: Sequence[int] | None) -> dict[str, Any]:
+        """The model's inputs with kept encodings in place of prompts, if there are any."""
+        if samples is None or self._encodings is None:
+            return inputs
+        rows = nn.utils.rnn.pad_sequence(self._encodings.of(samples), batch_first=True)
+        output = BaseModelOutput(last_hidden_state=placement.copied(rows, self._device))
+        return {**{name: value for name, value in inputs.items() if name != "input_ids"}, "encoder_outputs": output}
+
+    def summed_loss(self, rows: Sequence[Row], samples: Sequence[int] | None = None) -> Tensor:
+        """Cross-entropy summed over the label tokens of some rows, float64, with its graph.
+
+        `samples` are the rows' numbers in the training file, by which kept encodings are found.
+        """
+        batch, places, targets = self._batch(rows)
+        inputs = self._encoded(batch, samples)
         with self._in_its_kind(), self._masks(rows):
             if self._head is None:
                 logits = self.model(**inputs, use_cache=False).logits.flatten(0, 1)[places].float()
@@ -76,17 +125,20 @@ class PaddedNetwork(Network):
             yield token
 
     def _batch(self, rows: Sequence[Row]) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """The model's inputs, the places of label tokens among all of its outputs, and these tokens.
+        """The model's inputs, the places of label tokens among all of its outputs, and these tokens."""
+        ids, lengths, before, places, targets = self._uploads.take(rows)
+        mask = attention_mask(lengths, ids.shape[1])
+        return {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": before}, places, targets
 
-        All is made on the host and goes to the device at once, so that nothing there has to be waited for.
-        """
+    def _laid_out(self, rows: Sequence[Row]) -> list[Tensor]:
+        """What `_batch` takes, made on the host, so that nothing on the device has to be waited for."""
         batch = micro_batch(rows, int(self.model.config.pad_token_id), torch.device("cpu"))
         inputs = model_inputs(self.model, batch)
         width = batch["labels"].shape[1]
         places = [torch.arange(len(row.label)) + at * width for at, row in enumerate(rows)]
-        known = [*inputs.values(), torch.cat(places), torch.cat(labels_of(rows))]
-        *found, chosen, targets = uploaded(known, self._device)
-        return dict(zip(inputs, found, strict=True)), chosen, targets
+        lengths = torch.tensor([len(row.prompt) for row in rows])
+        targets = torch.cat(labels_of(rows))
+        return [inputs["input_ids"], lengths, inputs["decoder_input_ids"], torch.cat(places), targets]
 
     def _masks(self, rows: Sequence[Row]) -> AbstractContextManager[None]:
         return rows_of([len(row.prompt) for row in rows])
@@ -115,9 +167,8 @@ def micro_batch(rows: Sequence[Row], pad: int, device: torch.device) -> dict[str
 
 def pad_prompts(prompts: Sequence[Tensor], pad: int) -> tuple[Tensor, Tensor]:
     """Prompts of unequal length as ids and attention mask, both (rows, longest)."""
-    lengths = torch.tensor([len(prompt) for prompt in prompts])
     ids = nn.utils.rnn.pad_sequence(list(prompts), batch_first=True, padding_value=pad)
-    return ids, (torch.arange(ids.shape[1])[None] < lengths[:, None]).long()
+    return ids, attention_mask(torch.tensor([len(prompt) for prompt in prompts]), ids.shape[1])
 
 
 def model_inputs(model: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:

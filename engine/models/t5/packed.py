@@ -19,12 +19,12 @@ from engine.cpu.prepacking import Prepacked
 from engine.cpu.ragged import AttentionPattern, Rows
 from engine.cpu.weight_casts import Values
 from engine.data.token_store import Row, TokenStore
+from engine.models.encoder_cache import CacheShape, Encodings, shared_encodings
 from engine.models.lora import adapters_of
 from engine.models.loss import Head, logits_of, summed_loss, token_losses
 from engine.models.network import Choose, Network, Tokens, labels_of, packs, prompts_of
 from engine.models.t5 import layers
 from engine.models.t5.decoding import Decoding, greedy
-from engine.models.t5.encoder_cache import CacheShape, Encodings, files_of
 from engine.models.t5.layers import LayerSetting
 from engine.models.t5.memory import PREPACKED
 from engine.models.t5.modules import is_known
@@ -79,9 +79,7 @@ class PackedT5(Network):
         Every rank calls it; returns False if the files could not be opened. Without `writes` they stay empty.
         """
         shape = self._shape(store)
-        self._encodings = world.shared(lambda: Encodings.open(store, shape, self._encode_rows, base), files_of(base))
-        if self._encodings is not None:
-            self._encodings.writes = writes
+        self._encodings = shared_encodings(world, store, shape, self._encode_rows, base, writes=writes)
         return self._encodings is not None
 
     def _shape(self, store: TokenStore) -> CacheShape:

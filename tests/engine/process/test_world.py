@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from engine.contract.messages import BusyError, InputError
-from engine.process import world
+from engine.process import gradient_sums
 from engine.process.world import World, seed_step
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def test_gradients_are_summed_whatever_the_size_of_a_bucket(
     for number, parameter in enumerate(parameters[:-2]):
         parameter.grad = torch.full_like(parameter, number + 1.0)
     monkeypatch.setattr(cpu_world, "size", 2)
-    monkeypatch.setattr(world, "BUCKET_ELEMENTS", elements)
+    monkeypatch.setattr(gradient_sums, "BUCKET_ELEMENTS", elements)
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: flat.mul_(2))
     cpu_world.sum_gradients(parameters)
     sums = [parameter.grad for parameter in parameters]

@@ -11,13 +11,18 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from engine.contract.config import RunConfig
 from engine.cpu import placement
 from engine.models.causal.padded import PaddedCausal
 from engine.models.freezing import set_training_mode, trained_parameters
+from engine.models.lora import AdaptedLinear
 from engine.models.on_device import find_head
 from engine.models.seq2seq.padded import PaddedNetwork
+from engine.process import gradient_sums
 from engine.process.world import World
+from engine.training import optim
 from engine.training.step import StepRunner
+from tests.engine.models.adapters import learning, settings
 from tests.engine.models.causal import exact
 from tests.engine.models.small import random_rows, small_t5
 from tests.engine.training.test_causal_step import Held
@@ -28,14 +33,15 @@ READS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_
 class Waits(TorchDispatchMode):
     """Counts what would have the host wait for values, and casts of weights."""
 
-    def __init__(self, weights: list[Any]) -> None:
+    def __init__(self, weights: list[Any], held: list[Tensor] | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.found: Counter[str] = Counter()
         self._weights = {weight.data_ptr() for weight in weights}
+        self._held = {tensor.data_ptr() for tensor in held or []}  # on the host even with a GPU
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
-        if name in READS:
+        if name in READS and args[0].data_ptr() not in self._held:
             self.found[name] += 1
         if name in ("index", "index_put", "index_put_") and any(
             isinstance(index, Tensor) and index.dtype == torch.bool for index in args[1]
@@ -64,24 +70,28 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placement, "on_host", lambda _: False)
 
 
-def t5(*, bf16: bool) -> tuple[PaddedNetwork, list[Any]]:
+def t5(*, bf16: bool, lora: bool = False) -> tuple[PaddedNetwork, list[Any]]:
     net = small_t5("t5")
+    if lora:
+        learning(net, settings())
     return PaddedNetwork(net, find_head(net), 7, autocast=bf16), random_rows()
 
 
-def llama(*, bf16: bool) -> tuple[PaddedCausal, list[Any]]:
+def llama(*, bf16: bool, lora: bool = False) -> tuple[PaddedCausal, list[Any]]:
     net = exact.drawn("llama")
+    if lora:
+        learning(net, settings())
     return PaddedCausal(net, find_head(net), 5, bf16=bf16), exact.random_rows()
 
 
 def step_of(network: Any, rows: list[Any], world: World, budget: int) -> tuple[Any, dict[str, Any]]:
-    learning = trained_parameters(network.model)
+    trained = trained_parameters(network.model)
     network.model.zero_grad()
     store: Any = Held(rows)
-    found = StepRunner(network, store, world, list(learning.values()), budget, 1e9).run(
+    found = StepRunner(network, store, world, list(trained.values()), budget, 1e9).run(
         np.arange(len(rows)), stop_asked=False
     )
-    return found, {name: part.grad for name, part in learning.items() if part.grad is not None}
+    return found, {name: part.grad for name, part in trained.items() if part.grad is not None}
 
 
 @pytest.mark.parametrize("model", [t5, llama])
@@ -94,8 +104,90 @@ def test_the_host_waits_twice_a_step_and_weights_are_cast_once(cpu_world: World,
     weights = sum(parameter.dim() > 1 for parameter in network.model.parameters())
     casts = waits.found.pop("casts of weights")
     assert result.micro_batches == len(rows) > 3
-    assert casts <= weights + result.micro_batches  # the head has a cast of its own
+    assert casts <= weights
     assert waits.found == {"_local_scalar_dense": 1, "copies to the host": 1}
+
+
+@pytest.mark.parametrize("model", [t5, llama])
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_with_adapters_only_what_learns_is_cast(cpu_world: World, model: Any) -> None:
+    """Frozen weights lie there in bf16; the head of a T5 that is its fp32 embeddings too is cast once."""
+    network, rows = model(bf16=True, lora=True)
+    network.drop_frozen_fp32()
+    set_training_mode(network.model)
+    trained = trained_parameters(network.model)
+    with Waits(list(network.model.parameters())) as waits:
+        result, gradients = step_of(network, rows, cpu_world, 1)
+    assert result.micro_batches == len(rows) > 3
+    assert gradients.keys() == trained.keys()
+    assert 0 < waits.found["casts of weights"] <= len(trained) // 2 + (model is t5)  # B is scaled first
+    linear = (module for module in network.model.modules() if isinstance(module, AdaptedLinear))
+    assert all(layer.weight.dtype == torch.bfloat16 for layer in linear)
+
+
+@pytest.mark.parametrize("model", [t5, llama])
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_a_step_is_uploaded_at_once(cpu_world: World, monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
+    sent: list[int] = []
+
+    def uploaded(tensors: list[Tensor], _device: torch.device) -> list[Tensor]:
+        sent.append(len(tensors))
+        return placement.parted(placement.laid(tensors), tensors)
+
+    network, rows = model(bf16=False)
+    network.model.eval()
+    expected = step_of(network, rows, cpu_world, 1)[0]
+    monkeypatch.setattr(placement, "uploaded", uploaded)
+    found = step_of(network, rows, cpu_world, 1)[0]
+    assert (found.loss, found.rows) == (expected.loss, expected.rows)
+    assert len(sent) == 1
+    assert sent[0] == found.micro_batches * (5 if model is t5 else 4)
+
+
+@pytest.mark.parametrize("orphaned", [False, True])
+@pytest.mark.parametrize("model", [t5, llama])
+def test_gradients_of_ranks_are_summed_before_their_losses(
+    cpu_world: World, monkeypatch: pytest.MonkeyPatch, model: Any, orphaned: bool
+) -> None:
+    """Some of them by the last micro-batch; all of them by a rank that gives a step up, for which the others wait."""
+    sizes: list[int] = []
+
+    def all_reduce(flat: Tensor, *, async_op: bool = False) -> None:  # noqa: ARG001
+        sizes.append(flat.numel())
+        flat.mul_(2)  # as with a second rank that has the same
+
+    network, rows = model(bf16=False)
+    network.model.eval()
+    monkeypatch.setattr(cpu_world, "size", 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    monkeypatch.setattr(gradient_sums, "BUCKET_ELEMENTS", 1000)
+    here, expected = step_of(network, rows, cpu_world, 30)
+    expected, buckets = copy.deepcopy(expected), len(sizes) - 1
+    sizes.clear()
+    monkeypatch.setattr(placement, "on_host", lambda _: False)
+    monkeypatch.setattr(cpu_world.rank_status, "orphaned", orphaned)
+    there, found = step_of(network, rows, cpu_world, 30)
+    assert len(sizes) == buckets + 1 > 2
+    assert (sizes[-1], there.abandoned) == (5, orphaned)
+    if not orphaned:
+        assert there.loss == pytest.approx(here.loss, rel=1e-6)
+        assert exact.apart(found, {name: part.double() for name, part in expected.items()}) <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["adafactor", "adamw"])
+@pytest.mark.parametrize("model", [t5, llama])
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_an_update_waits_for_nothing(model: Any, name: str) -> None:
+    network, _ = model(bf16=True)
+    trained = list(trained_parameters(network.model).values())
+    optimizer = optim.make_optimizer(RunConfig(optimizer=name), trained)
+    for _ in range(2):  # the first makes the state
+        for parameter in trained:
+            parameter.grad = torch.ones_like(parameter)
+        counters = [state["step"] for state in optimizer.state.values() if name == "adafactor"]
+        with Waits([], counters) as waits, Copies(waits.found):
+            optimizer.step()
+    assert waits.found == {}
 
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])

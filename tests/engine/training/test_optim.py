@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from engine.contract.config import RunConfig
+from engine.cpu import placement
 from engine.training import optim
 
 CASES = [(0, 1), (0, 10), (3, 10), (100, 10), (1, 4), (100, 1000), (300, 1000), (5, 7)]
@@ -84,8 +85,43 @@ def test_adamw_in_pieces_is_torchs_to_the_bit(monkeypatch: pytest.MonkeyPatch) -
     )
 
 
+def test_adamw_on_a_device_makes_the_update_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one kernel, whose counters of steps are where the parameters are."""
+    torch.manual_seed(2)
+    first = [nn.Parameter(torch.randn(shape)) for shape in ((5, 9), (4,), ())]
+    second = [nn.Parameter(parameter.detach().clone()) for parameter in first]
+    config = RunConfig(optimizer="adamw", learn_rate=0.1, weight_decay=0.3)
+    here = optim.make_optimizer(config, first)
+    monkeypatch.setattr(placement, "on_host", lambda _: False)
+    there = optim.make_optimizer(config, second)
+    assert (here.param_groups[0]["fused"], there.param_groups[0]["fused"]) == (None, True)
+    for _ in range(3):
+        for one, other in zip(first, second, strict=True):
+            one.grad = torch.randn(one.shape)
+            other.grad = one.grad.clone()
+        here.step()
+        there.step()
+    for one, other in zip(first, second, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(dict(here.state[one]), dict(there.state[other]), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("fused", "place"), [(None, "cpu"), (True, "meta")])
+def test_adamws_counters_are_restored_where_it_reads_them(fused: bool | None, place: str) -> None:
+    parameter = nn.Parameter(torch.empty(2, device="meta"))  # stands for a GPU
+    optimizer = optim.AdamW([parameter], fused=fused)
+    saved = {"step:a": torch.tensor(3.0), "exp_avg:a": torch.ones(2)}
+    optim.load_state_tensors(optimizer, {"a": parameter}, saved)
+    assert optimizer.state[parameter]["step"].device.type == place
+    assert optimizer.state[parameter]["exp_avg"].device.type == "meta"
+
+
+@pytest.mark.parametrize("on_host", [True, False], ids=["here", "on a device"])
 @pytest.mark.parametrize("name", ["adafactor", "adamw"])
-def test_an_optimizer_continues_exactly_from_its_state(name: str) -> None:
+def test_an_optimizer_continues_exactly_from_its_state(
+    monkeypatch: pytest.MonkeyPatch, name: str, on_host: bool
+) -> None:
+    monkeypatch.setattr(placement, "on_host", lambda _: on_host)
     model = nn.Linear(3, 2)
     optimizer = stepped(name, model)
     other = nn.Linear(3, 2)

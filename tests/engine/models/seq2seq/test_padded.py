@@ -2,15 +2,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import transformers
 from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM
 
+from engine.cpu import placement
+from engine.data.batching import Lengths
+from engine.data.token_store import Row
 from engine.models.loss import keeping_token_losses
 from engine.models.network import prompts_of
 from engine.models.on_device import find_head
 from engine.models.seq2seq.padded import (
+    ENCODED,
     IGNORED,
     PaddedNetwork,
     frozen_linear,
@@ -18,11 +24,15 @@ from engine.models.seq2seq.padded import (
     model_inputs,
     pad_prompts,
 )
+from engine.process.world import World
 from tests.engine.models.adapters import learning
 from tests.engine.models.adapters import settings as adapter_settings
+from tests.engine.models.families import FAMILIES as SMALL
+from tests.engine.models.families import small
 from tests.engine.models.small import (
     LENGTHS,
     exact,
+    frozen,
     gradients_of,
     pair,
     plain_losses,
@@ -187,3 +197,68 @@ def test_frozen_weights_held_in_bf16_alone_change_no_bit(net: Any, settings: dic
     assert all(weight.dtype == torch.bfloat16 for weight in held)
     assert net.get_input_embeddings().weight.dtype == torch.float32
     assert all(p.dtype == torch.float32 for p in net.parameters() if p.requires_grad)
+
+
+def keeps(name: str) -> bool:
+    """Whether the encoder's output is kept for a class of models."""
+    return getattr(transformers, name).config_class.model_type in ENCODED
+
+
+class Prompts:
+    """As much of a token store as encodings ask for."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self._prompts = [row.prompt for row in rows]
+        self._ends = np.cumsum([len(prompt) for prompt in self._prompts])
+
+    def __len__(self) -> int:
+        return len(self._prompts)
+
+    def prompt(self, row: int) -> Any:
+        return self._prompts[row]
+
+    def lengths(self, rows: list[int]) -> Lengths:
+        return Lengths(np.array([len(self._prompts[row]) for row in rows]), np.zeros(len(rows), dtype=np.int64))
+
+    def start(self, _part: str, row: int) -> int:
+        return int(self._ends[row]) - len(self._prompts[row])
+
+    def tokens(self, _part: str) -> int:
+        return int(self._ends[-1])
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("name", ["T5ForConditionalGeneration", *filter(keeps, SMALL)])
+def test_kept_encodings_give_the_same_loss_and_are_made_once(
+    monkeypatch: pytest.MonkeyPatch, cpu_world: World, tmp_path: Path, name: str, bf16: bool
+) -> None:
+    monkeypatch.setattr(placement, "on_host", lambda _: False)
+    net = frozen(small_t5() if name.startswith("T5") else small(name), "encoder,embeddings")
+    network, rows = PaddedNetwork(net, find_head(net), 7, autocast=bf16), random_rows(LENGTHS * 3)
+    net.eval()
+    store: Any = Prompts(rows)
+    calls: list[int] = []
+    encoder = net.get_encoder()
+    encoder.register_forward_hook(lambda *_: calls.append(1))
+    samples = [3, 0, 7, 12]
+    expected = network.summed_loss([rows[sample] for sample in samples])
+    gradients = gradients_of(net, expected)
+    assert network.encodings_bytes(store) == store.tokens("") * net.config.hidden_size * (2 if bf16 else 4)
+    assert network.keep_encodings(store, tmp_path / "encodings", cpu_world, writes=True)
+    found = network.summed_loss([rows[sample] for sample in samples], samples)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-2 if bf16 else 1e-6)
+    assert relative_error(whole(gradients_of(net, found)), whole(gradients)) <= (3e-2 if bf16 else 1e-5)
+    before = len(calls)
+    again = network.summed_loss([rows[sample] for sample in samples], samples)
+    assert (again.item(), len(calls)) == (found.item(), before)
+
+
+def test_nothing_is_kept_of_an_encoder_that_learns(monkeypatch: pytest.MonkeyPatch, net: Any) -> None:
+    network, store = PaddedNetwork(net, None, 7, autocast=False), Prompts(random_rows())
+    held: Any = store
+    monkeypatch.setattr(placement, "on_host", lambda _: False)
+    assert network.encodings_bytes(held) is None
+    frozen(net, "encoder,embeddings")
+    assert network.encodings_bytes(held) is not None
+    monkeypatch.setattr(placement, "on_host", lambda _: True)
+    assert network.encodings_bytes(held) is None  # it computes as before

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from engine.data.batching import Lengths
-from engine.models.t5 import encoder_cache as module
-from engine.models.t5.encoder_cache import CacheShape, Encodings, files_of
+from engine.models import encoder_cache as module
+from engine.models.encoder_cache import CacheShape, Encodings, files_of
 
 LENGTHS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3]  # the last group has two rows
 WIDTH = 6

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from engine.data.token_store import TokenStore
+from engine.process.world import World
 
 # Rows encoded together. More would use matrix products better, but make the first steps of a run encode more rows
 # that they do not need: with 8 the first of 16 rows encodes up to 128.
@@ -117,6 +118,19 @@ class Encodings:
 
 def _bytes_of(values: Tensor) -> memoryview:
     return values.view(torch.uint8).numpy().data.cast("B")
+
+
+def shared_encodings(
+    world: World, store: TokenStore, shape: CacheShape, encode: Encode, base: Path, *, writes: bool
+) -> Encodings | None:
+    """The encodings of `store` in files whose names begin with `base`, or by the same computation.
+
+    Every rank calls it; returns None on all of them if the files could not be opened. Without `writes` they stay empty.
+    """
+    found = world.shared(lambda: Encodings.open(store, shape, encode, base), files_of(base))
+    if found is not None:
+        found.writes = writes
+    return found
 
 
 def files_of(base: Path) -> tuple[Path, Path]:
