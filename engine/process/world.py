@@ -25,11 +25,7 @@ T = TypeVar("T")
 
 # Ranks wait for rank 0 while it tokenizes or saves; the launcher notices a dead rank, not this limit.
 COLLECTIVE_LIMIT = timedelta(hours=12)
-<<<<<<< HEAD
 CPU_ASKED = ("1", "true", "t", "yes", "y", "on")  # in ACCELERATE_USE_CPU, as accelerate reads it
-BUCKET_ELEMENTS = 4 << 20  # 16 MiB of fp32 gradients are summed at a time
-=======
->>>>>>> 9e3810c (On a GPU a step is one upload, its updates wait for nothing, and ranks sum gradients while the last pass computes)
 
 
 class World:
@@ -159,14 +155,6 @@ class World:
         self.accelerator.end_training()
 
 
-<<<<<<< HEAD
-def _sum_bucket(gradients: list[Tensor]) -> None:
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
-
-
 def meet_on_gpus(given: Mapping[str, str], meeting: str | None) -> None:
     """Makes the group of ranks that have a CUDA GPU each, if they do; accelerate takes a group that exists.
 
@@ -180,8 +168,6 @@ def meet_on_gpus(given: Mapping[str, str], meeting: str | None) -> None:
     dist.init_process_group("nccl", init_method=meeting, timeout=COLLECTIVE_LIMIT, device_id=device)
 
 
-=======
->>>>>>> 9e3810c (On a GPU a step is one upload, its updates wait for nothing, and ranks sum gradients while the last pass computes)
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seeds torch, numpy and random from (seed, step, rank), so that a resumed step draws the same numbers."""
     words = np.random.SeedSequence([seed, step, rank]).generate_state(2, np.uint64)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from engine.contract.messages import BusyError, InputError
-from engine.process import gradient_sums
+from engine.process import gradient_sums, world
 from engine.process.world import World, seed_step
 
 if TYPE_CHECKING:
