@@ -8,10 +8,14 @@ from engine.contract.bounds import Count, Name
 
 @dataclass(frozen=True)
 class MemoryPrediction:
-    """Bytes of one rank by purpose, and their sum; `phase` is when the peak is reached."""
+    """Bytes of one rank by purpose, and their sum; `phase` is when the peak is reached.
+
+    `unsure`: bytes that may come on top, depending on what a GPU's libraries choose.
+    """
 
     items: dict[Name, Count]
     phase: Name
+    unsure: Count = 0
 
     @property
     def total(self) -> int:

@@ -62,6 +62,7 @@ class MemoryRequest(Request):
     tokens: Positive
     steps: StepFacts
     on_gpu: bool
+    gpu_bf16: bool = False  # whether the GPUs compute in bf16 natively
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def memory_facts(request: MemoryRequest) -> MemoryFacts:
         packed=steps.packed,
         generation=steps.generation,
         model_file_bytes=model.weights_bytes,
-        bf16=config.mixed_precision != "fp32" and multiplies_bf16(),
+        bf16=config.mixed_precision != "fp32" and (request.gpu_bf16 if request.on_gpu else multiplies_bf16()),
         on_gpu=request.on_gpu,
     )
     return inspection.predicted(model, request.tokens, config, plan)

@@ -6,6 +6,9 @@ from engine.contract.facts import Batch
 
 RUNTIME = 380_000_000  # bytes: Python with torch, accelerate, and transformers' tokenizers and configurations
 MODELLING = 20_000_000  # of transformers' models
+# On a GPU, attention is torch's `scaled_dot_product_attention`, whose fused kernels keep no scores. What they add to
+# scores, a mask or a bias by position, is kept by each layer; the one being computed has it in fp32 with its gradient.
+MASK_TRANSIENT = 3  # numbers in fp32 for each of a mask or bias
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def check(
     config = request.config
     host = HostReader().read([], Path(config.output_dir))
     at_once = list(machine.MACHINE.findings(Machine.of(config, request.here, host.memory_total)))
-    at_once += model.PRECISION.findings(_precision(config))
+    at_once += model.PRECISION.findings(_precision(config, request.here))
     with Inspector() as inspector, ThreadPoolExecutor(2) as pool:
         of_data = pool.submit(_ask_data, config, DATA_FILES, request.processes, progress)
         of_model = pool.submit(_ask, inspector, config, ModelRequest(to_json(config)), ModelFacts)
@@ -88,7 +88,7 @@ def check(
         rows, about = of_data.result(), of_model.result()
         facts = rows if isinstance(rows, DataFacts) else DataFacts()
         known = Model(config, about, facts.known_tokenizer) if isinstance(about, ModelFacts) else None
-        peaks = _ask_memory(inspector, known, facts.steps)
+        peaks = _ask_memory(inspector, known, facts.steps, request.here)
     found = [*_of_data(config, rows, request.processes), *_of_model(about, known)]
     found += [*_folders(request), *disk.unwritable(config, request.logs)]
     if known is not None:
@@ -176,13 +176,13 @@ def _ask_data(
 
 
 def _ask_memory(
-    inspector: Inspector, known: Model | None, steps: StepFacts | None
+    inspector: Inspector, known: Model | None, steps: StepFacts | None, ranks: int
 ) -> MemoryFacts | Message | ReaderEnd | None:
-    """The predicted peaks; None if model, tokenizer or steps are not known."""
+    """The predicted peaks, with this number of ranks here; None if model, tokenizer or steps are not known."""
     if known is None or known.tokenizer is None or steps is None:
         return None
     tokens, config = known.tokenizer.tokens, known.config
-    request = MemoryRequest(to_json(config), known.facts, tokens, steps, peak.on_gpu())
+    request = MemoryRequest(to_json(config), known.facts, tokens, steps, peak.on_gpu(), peak.gpus_bf16(ranks))
     return _ask(inspector, config, request, MemoryFacts)
 
 
@@ -257,9 +257,10 @@ def _folders(request: CheckRequest) -> Iterator[Finding]:
     yield from disk.OUTPUT.findings(Output(output, request.config.export_state_dict))
 
 
-def _precision(config: RunConfig) -> Precision:
-    on_gpu = peak.on_gpu()
-    return Precision(config.mixed_precision, on_gpu or multiplies_bf16(), "cuda" if on_gpu else "cpu")
+def _precision(config: RunConfig, ranks: int) -> Precision:
+    if peak.on_gpu():
+        return Precision(config.mixed_precision, peak.gpus_bf16(ranks), "cuda")
+    return Precision(config.mixed_precision, multiplies_bf16(), "cpu")
 
 
 # --- time

@@ -49,6 +49,11 @@ class GpuPeak:
     free: int | None
 
     @property
+    def most(self) -> int:
+        """The peak with all that is unsure."""
+        return self.prediction.total + self.prediction.unsure
+
+    @property
     def args(self) -> Mapping[str, Argument]:
         """The arguments of the words for it."""
         free = {} if self.free is None else {"free": size(self.free)}
@@ -81,6 +86,11 @@ def findings(request: CheckRequest, family: str, peaks: MemoryFacts) -> Iterator
 def on_gpu() -> bool:
     """Whether runs use GPUs here."""
     return not gpus.cpu_requested() and gpus.gpu_count() > 0
+
+
+def gpus_bf16(ranks: int) -> bool:
+    """Whether the GPUs of this number of ranks all compute in bf16: if one does not, none will."""
+    return on_gpu() and all(gpu.bf16 for gpu in gpus.usable()[:ranks])
 
 
 def _peak(request: CheckRequest, prediction: MemoryPrediction) -> Peak:
@@ -176,10 +186,17 @@ def _gpu_memory_unknown(peak: GpuPeak) -> Iterator[Seen]:
         yield Seen(peak.args)
 
 
+@GPU.check("gpu_memory_unsure", "warning", remedy=rehearse)
+def _gpu_memory_unsure(peak: GpuPeak) -> Iterator[Seen]:
+    """A rank needs more than is free on its GPU only if PyTorch computes attention by its plain kernel."""
+    if peak.free is not None and peak.prediction.total <= peak.free < peak.most:
+        yield Seen({**peak.args, "most": size(peak.most)})
+
+
 @GPU.check("gpu_memory", "ok")
 def _gpu_memory(peak: GpuPeak) -> Iterator[Seen]:
     """The peak that is predicted for a GPU."""
-    if peak.free is not None and peak.prediction.total <= peak.free:
+    if peak.free is not None and peak.most <= peak.free:
         yield Seen(peak.args)
 
 

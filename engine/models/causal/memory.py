@@ -5,14 +5,14 @@ from `layers.py` for models of Llama's kind, and for others from transformers' l
 `KEPT_FREE` was fitted to runs (see the table in docs/preflight.md), and includes what the allocator keeps in addition.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from engine.contract.config import RunConfig
 from engine.contract.facts import Batch, DecoderFacts, ModelFacts, Sizes
 from engine.contract.memory import MemoryFacts, MemoryPrediction
 from engine.models.counting import FLOAT, is_within, names_in
-from engine.models.memory import MODELLING, RUNTIME, MemoryPlan
+from engine.models.memory import MASK_TRANSIENT, MODELLING, RUNTIME, MemoryPlan
 
 HALF = 2  # bytes
 STACKED = ("llama", "mistral", "qwen2", "qwen3")  # those that `llama.py` computes
@@ -102,21 +102,36 @@ def predict(shape: CausalShape, plan: MemoryPlan) -> MemoryPrediction:
 def predict_on_gpu(shape: CausalShape, plan: MemoryPlan) -> tuple[MemoryPrediction, MemoryPrediction]:
     """The peak of one rank in host memory and on its GPU, if everything is computed on the GPU.
 
-    Not fitted to runs: the same counts for padded rows, plus CUDA's context and libraries.
+    Not fitted to runs: the counts of transformers' layers for padded rows and their masks, plus CUDA's context and
+    libraries.
     """
-    kept = max([activations(shape, plan, padded(batch)) for batch in plan.padded], default=0)
-    weights = FLOAT * (shape.sizes.trained + shape.frozen)
+    shape, kind = replace(shape, stacked=False), HALF if plan.bf16 else FLOAT
+    batches = [padded(batch) for batch in plan.padded]
+    kept = max([activations(shape, plan, batch) + masks(shape, kind, batch) for batch in batches], default=0)
+    weights = (FLOAT + (kind if plan.bf16 else 0)) * shape.sizes.trained + kind * shape.frozen
     training = {"weights": weights, "gradients": FLOAT * shape.sizes.trained, "activations": kept}
-    generating = {"weights": weights, "cache": cache(shape, plan.generation, FLOAT)}
+    generating = {"weights": weights, "cache": cache(shape, plan.generation, kind)}
     device = MemoryPrediction.largest({"training": training, "generating": generating})
     items = {"context": CUDA_CONTEXT, "optimizer": shape.sizes.optimizer_bytes, **device.items}
-    host = {"runtime": RUNTIME + MODELLING + CUDA_HOST, "weights": weights, "file": plan.model_file_bytes}
+    whole = FLOAT * (shape.sizes.trained + shape.frozen)
+    host = {"runtime": RUNTIME + MODELLING + CUDA_HOST, "weights": whole, "file": plan.model_file_bytes}
     return MemoryPrediction(host, "loading"), MemoryPrediction(items, device.phase)
 
 
 def padded(batch: Batch) -> Batch:
     """A batch whose rows are all as long as the longest can be."""
     return Batch(batch.rows, batch.prompt, batch.label, batch.rows * (batch.prompt + batch.label))
+
+
+def masks(shape: CausalShape, kind: int, batch: Batch) -> int:
+    """Bytes for attention to padded rows on a GPU: a mask that all heads share, and keys and values repeated for them.
+
+    With a mask, heads that share keys and values get copies of these. If no row is padded, there is neither.
+    """
+    decoder = shape.decoder
+    scores = batch.rows * (batch.prompt + batch.label) ** 2
+    repeated = 2 * batch.tokens * (decoder.heads - decoder.kv_heads) * decoder.head_width
+    return scores * (1 + kind * decoder.layers + FLOAT * MASK_TRANSIENT) + kind * decoder.layers * repeated
 
 
 def activations(shape: CausalShape, plan: MemoryPlan, batch: Batch) -> int:

@@ -5,14 +5,14 @@ attention score follows from the layers; the factors were fitted to runs of 11 M
 (see the table in docs/preflight.md) and include what the allocator keeps in addition.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from engine.contract.config import RunConfig
 from engine.contract.facts import Batch, ModelFacts, Sizes
 from engine.contract.memory import MemoryFacts, MemoryPrediction
 from engine.models.counting import FLOAT, names_in
-from engine.models.memory import MODELLING, RUNTIME, MemoryPlan
+from engine.models.memory import MASK_TRANSIENT, MODELLING, RUNTIME, MemoryPlan
 from engine.models.t5.shape import gated, layers, tied
 
 HALF = 2  # bytes
@@ -30,7 +30,7 @@ KEPT_FREE = {HALF: 1.15, FLOAT: 1.6}  # what allocators hold in addition, by byt
 # of d_model and of d_ff …
 WIDE, WIDE_FF = 14.0, 2.2
 GATED = 1.5  # factor for d_ff if the feed-forward is gated
-# … and per attention score of the layers that learn, and of one of those that do not.
+# … and, if torch computes attention by its plain kernel, per score of the layers that learn, and of one that does not.
 SCORES, SCORES_ONCE = 6.5, 6.0
 LOGITS = 3.0  # chunks of logits held at once: themselves, their softmax, its gradient
 TABLES = 3.0  # gradients of trained embeddings in progress: of the head and of both stacks
@@ -132,10 +132,12 @@ def packed(shape: T5Shape, plan: MemoryPlan, batch: Batch) -> int:
 
 
 def predict_padded(shape: T5Shape, plan: MemoryPlan) -> MemoryPrediction:
-    """The same if everything is padded, under autocast."""
-    weights, gradients = FLOAT * (shape.frozen + shape.sizes.trained), FLOAT * shape.sizes.trained
-    state = shape.sizes.optimizer_bytes
+    """The same if everything is padded, under autocast, which casts what learns; frozen linear layers are held cast."""
+    kind, gradients, state = HALF if plan.bf16 else FLOAT, FLOAT * shape.sizes.trained, shape.sizes.optimizer_bytes
+    table = min(shape.frozen, shape.vocabulary * shape.d_model)
+    weights = (FLOAT + (kind if plan.bf16 else 0)) * shape.sizes.trained + FLOAT * table + kind * (shape.frozen - table)
     kept = max([activations(shape, plan, batch) for batch in plan.padded], default=0)
+    unsure = max([activations(shape, plan, batch, fused=False) for batch in plan.padded], default=0) - kept
     training = {
         "weights": weights,
         "gradients": gradients,
@@ -147,7 +149,9 @@ def predict_padded(shape: T5Shape, plan: MemoryPlan) -> MemoryPrediction:
         "optimizer": state,
         "cache": cache(shape, plan.generation, FLOAT),
     }
-    return MemoryPrediction.largest({"training": training, "generating": generating})
+    loading = {"weights": FLOAT * shape.sizes.parameters}
+    found = MemoryPrediction.largest({"training": training, "generating": generating, "loading": loading})
+    return replace(found, unsure=unsure) if found.phase == "training" else found
 
 
 def predict_on_gpu(shape: T5Shape, plan: MemoryPlan) -> tuple[MemoryPrediction, MemoryPrediction]:
@@ -161,22 +165,29 @@ def predict_on_gpu(shape: T5Shape, plan: MemoryPlan) -> tuple[MemoryPrediction, 
         "weights": FLOAT * shape.sizes.parameters,
         "file": plan.model_file_bytes,
     }
-    return MemoryPrediction({"context": CUDA_CONTEXT, **device.items}, device.phase), MemoryPrediction(host, "loading")
+    return replace(device, items={"context": CUDA_CONTEXT, **device.items}), MemoryPrediction(host, "loading")
 
 
-def activations(shape: T5Shape, plan: MemoryPlan, batch: Batch) -> int:
-    """Bytes that a padded micro-batch's forward pass keeps for the backward pass, or needs at one time without one."""
+def activations(shape: T5Shape, plan: MemoryPlan, batch: Batch, *, fused: bool = True) -> int:
+    """Bytes that a padded micro-batch's forward pass keeps for the backward pass, or needs at one time without one.
+
+    Attention is `fused`, which keeps a bias for each score, or plain, which keeps the scores with dropout and softmax.
+    """
     wide = WIDE * shape.d_model + WIDE_FF * (GATED if shape.gated else 1) * shape.d_ff
     asked, answered = batch.rows * batch.prompt, batch.rows * batch.label
     own, cross = batch.rows * shape.heads * batch.label**2, batch.rows * shape.heads * batch.label * batch.prompt
     encoder_scores = batch.rows * shape.heads * batch.prompt**2
     # Trained weights in the encoder need the gradient through the whole decoder, frozen or not.
-    decoder_kept = shape.decoder_layers
-    floats = decoder_kept * (answered * wide + SCORES * (own + cross))
-    if shape.encoder_frozen and shape.embeddings_frozen:
-        floats += asked * wide + SCORES_ONCE * encoder_scores
+    learns = not (shape.encoder_frozen and shape.embeddings_frozen)
+    floats = shape.decoder_layers * answered * wide + (shape.encoder_layers if learns else 1) * asked * wide
+    if fused:
+        of_score = (HALF if plan.bf16 else FLOAT) / FLOAT
+        layers_learning = shape.encoder_layers if learns else 0
+        floats += of_score * (shape.decoder_layers * (own + cross) + layers_learning * encoder_scores)
+        floats += MASK_TRANSIENT * max(own, cross, encoder_scores)
     else:
-        floats += shape.encoder_layers * (asked * wide + SCORES * encoder_scores)
+        floats += shape.decoder_layers * SCORES * (own + cross)
+        floats += (shape.encoder_layers * SCORES if learns else SCORES_ONCE) * encoder_scores
     if not shape.embeddings_frozen:
         floats += TABLES * shape.vocabulary * shape.d_model
     floats += LOGITS * min(plan.loss_chunk_tokens, answered) * shape.vocabulary

@@ -40,3 +40,29 @@ def test_on_a_gpu_the_padded_rows_count(larger: dict[str, object]) -> None:
     device, _host = predict_on_gpu(TINY, replace(plan, **larger))  # type: ignore[arg-type]
     assert device.total > predict_on_gpu(TINY, plan)[0].total
     assert predict_on_gpu(TINY, replace(plan, packed=(Batch(64, 512, 512),))) == predict_on_gpu(TINY, plan)
+
+
+LONG = Batch(8, 512, 512)
+
+
+def test_fused_attention_keeps_a_bias_in_place_of_scores() -> None:
+    """8 rows of 512 + 512 tokens, 4 heads: 2 bytes a score and layer, not 26, and the rest is what may come on top."""
+    plan = replace(PLAN, on_gpu=True, bf16=True, padded=(LONG,))
+    device, _ = predict_on_gpu(TINY, plan)
+    scores = 8 * 4 * 512 * 512
+    short = replace(plan, padded=(Batch(64, 64, 64),))  # as many tokens, an eighth of the scores
+    grown = device.items["activations"] - predict_on_gpu(TINY, short)[0].items["activations"]
+    assert grown == pytest.approx(scores * 7 / 8 * (2 * 2 * TINY.decoder_layers + 12), rel=0.01)
+    assert device.unsure > 10 * scores * TINY.decoder_layers
+
+
+def test_a_model_in_bf16_needs_less_on_a_gpu() -> None:
+    plan = replace(PLAN, on_gpu=True, padded=(LONG,))
+    assert predict_on_gpu(TINY, replace(plan, bf16=True))[0].total < predict_on_gpu(TINY, plan)[0].total
+
+
+def test_weights_are_in_fp32_while_they_move_to_a_gpu() -> None:
+    """Until what is frozen is held in bf16 alone, all weights are there in fp32."""
+    plan = replace(PLAN, on_gpu=True, bf16=True, padded=(Batch(1, 2, 2),), generation=Batch(1, 2, 2))
+    device, _ = predict_on_gpu(TINY, replace(plan, loss_chunk_tokens=1))
+    assert device.items["weights"] >= 2 * TINY.sizes.parameters

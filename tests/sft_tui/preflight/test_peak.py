@@ -10,11 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from engine.contract.memory import MemoryPrediction
 from sft_tui.machine import gpus, other_gpus
 from sft_tui.machine.gpus import UsableGpu
 from sft_tui.machine.other_gpus import TorchBuild
+from sft_tui.preflight import peak
 from sft_tui.preflight import report as reports
 from sft_tui.preflight.check import Report
+from sft_tui.preflight.peak import GpuPeak
 from tests import nvml
 from tests.conftest import ROWS
 from tests.processes import SFT_TUI, options, run
@@ -22,6 +25,7 @@ from tests.sft_tui.preflight.broken_files import Files
 from tests.sft_tui.preflight.conftest import Checked
 
 Driver = Callable[[str], None]
+GB = 10**9
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +140,30 @@ def test_one_process_takes_the_first_gpu(checked: Checked, driver: Driver, monke
     ((level, says),) = of_gpus(checked(num_processes=1))
     assert level == "warning"
     assert "600.00 MB are free" in says
+
+
+@pytest.mark.parametrize(
+    ("free", "codes"), [(11, {"gpu_memory"}), (7, {"gpu_memory_unsure"}), (5, {"gpu_memory_short"})]
+)
+def test_what_depends_on_the_gpus_libraries_is_a_warning(free: int, codes: set[str]) -> None:
+    """6 GB are predicted, or up to 8 if PyTorch takes its plain kernel."""
+    needed = MemoryPrediction({"weights": GB, "activations": 5 * GB}, "training", unsure=2 * GB)
+    findings = list(peak.GPU.findings(GpuPeak(1, needed, free * GB)))
+    assert {finding.code for finding in findings} == codes
+    assert [finding.level for finding in findings] == ["ok" if free == 11 else "warning"]
+    assert ("up to 8.00 GB" in findings[0].what()) == (free == 7)
+
+
+def test_an_old_gpu_has_the_run_predicted_in_fp32(checked: Checked, driver: Driver) -> None:
+    """One of two GPUs has no bf16, so none computes in it."""
+    driver("old_card")
+    old = checked(mixed_precision="bf16")
+    assert {f.code for f in old.findings} >= {"precision_fallback"}
+    driver("")
+    new = checked(mixed_precision="bf16")
+    assert "precision_fallback" not in {f.code for f in new.findings}
+    sizes = [reports.to_json(report, "en")["gpu_memory"]["items"]["activations"] for report in (old, new)]
+    assert sizes[0] > sizes[1]
 
 
 def test_a_gpu_without_readings_needs_a_rehearsal(

@@ -63,6 +63,21 @@ def test_padding_counts_on_a_gpu_alone() -> None:
     assert peak(LORA, replace(PLAN, padded=(Batch(64, 60, 200),))) == peak(LORA)
 
 
+def test_attention_on_a_gpu_counts_a_mask_for_all_heads_and_no_scores() -> None:
+    plan = replace(PLAN, on_gpu=True, bf16=True)
+    short, long = (
+        predicted(facts("llama", LORA), LORA, replace(plan, padded=(Batch(rows, 0, tokens),))).device
+        for rows, tokens in ((64, 64), (4, 1024))
+    )
+    assert short is not None
+    assert long is not None
+    decoder = facts("llama", LORA).decoder
+    assert decoder is not None
+    more = (4 * 1024**2 - 64 * 64**2) * (1 + 2 * decoder.layers + 12)
+    assert long.items["activations"] - short.items["activations"] == more
+    assert (short.unsure, long.unsure) == (0, 0)
+
+
 def test_without_its_shape_a_models_memory_is_unknown() -> None:
     assert predicted(replace(facts("llama", LORA), decoder=None), LORA, PLAN) == MemoryFacts()
 
