@@ -114,7 +114,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("level", RUN, ("v",), footer=False),
     Action("copy", RUN, ("y",), footer=False),
     Action("runs", RUN, ("l",)),
-    Action("quit", RUN, ("q", "ctrl+c", "ctrl+q"), alive=True),
+    Action("quit", RUN, ("q", "ctrl+q", "ctrl+c"), alive=True),
     Action("open", RUNS, ("enter",)),
     Action("mark", RUNS, ("space",)),
     Action("page", RUNS, ("tab",)),
@@ -211,7 +211,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("suspend", EVERYWHERE, ("ctrl+z",), footer=False),
     Action("palette", EVERYWHERE, ("ctrl+p",), footer=False),
     Action("help", EVERYWHERE, ("question_mark",)),
-    Action("quit", EVERYWHERE, ("q", "ctrl+c", "ctrl+q")),
+    Action("quit", EVERYWHERE, ("q", "ctrl+q", "ctrl+c")),
 )
 
 PRINTED = (  # keys that print a character
@@ -229,6 +229,11 @@ SHOWN = {
     "shift+enter": "S-enter", "ctrl+b": "^b", "ctrl+j": "^j", "ctrl+n": "^n", "ctrl+r": "^r", "ctrl+s": "^s",
     "ctrl+g": "^g", "ctrl+y": "^y", "ctrl+up": "^↑", "ctrl+down": "^↓", "ctrl+home": "^home", "ctrl+end": "^end",
 }  # fmt: skip
+
+
+def prints(key: str) -> bool:
+    """Whether a key prints a character where text is typed."""
+    return len(key) == 1 or key in PRINTED
 
 
 def shown(key: str) -> str:

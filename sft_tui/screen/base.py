@@ -190,7 +190,13 @@ class ActionScreen(Screen[None]):
         if self.question is not None:
             return [*notice, *bottom.asked(self.question, width)]
         lang = self.services.options.lang
-        return notice or [bottom.footer(self.scope, lang, width, self.offered, self.footer_labels)]
+        labels, typing = self.footer_labels, self.typed_into
+        return notice or [bottom.footer(self.scope, lang, width, self.offered, labels, typing=typing)]
+
+    @property
+    def typed_into(self) -> bool:
+        """Whether characters belong to a widget that is typed into."""
+        return False
 
     def why_disabled(self, _name: str) -> str:
         """Why an action cannot be carried out now, in a sentence; empty if it can. Keys and footer both use this."""
@@ -364,7 +370,7 @@ class ActionScreen(Screen[None]):
     def press_footer(self, x: int) -> None:
         """Treats a click on a column of the footer as a press of its key."""
         lang, width = self.services.options.lang, self.app.size.width
-        name = bottom.footer_at(self.scope, lang, width, x, self.offered, self.footer_labels)
+        name = bottom.footer_at(self.scope, lang, width, x, self.offered, self.footer_labels, typing=self.typed_into)
         if name:
             self.notice = ("", "")
             self.do(name)

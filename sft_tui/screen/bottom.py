@@ -94,12 +94,19 @@ Labels = Mapping[str, str]  # labels, by action, in place of those of the table
 USUAL: Labels = {}
 
 
-def footer(scope: str, lang: Lang, width: int, offered: Offered, labels: Labels = USUAL) -> Line:
-    """The keys of a screen that are active now, as many as fit; help and quit always."""
-    return fit([span for spans, _ in _footer(scope, lang, width, offered, labels) for span in spans], width)
+def footer(
+    scope: str, lang: Lang, width: int, offered: Offered, labels: Labels = USUAL, *, typing: bool = False
+) -> Line:
+    """The keys of a screen that are active now, as many as fit; help and quit always.
+
+    `typing`: keys that print a character are typed, so the action's next key is shown.
+    """
+    return fit([span for spans, _ in _footer(scope, lang, width, offered, labels, typing) for span in spans], width)
 
 
-def _footer(scope: str, lang: Lang, width: int, offered: Offered, labels: Labels) -> list[tuple[Line, str]]:
+def _footer(
+    scope: str, lang: Lang, width: int, offered: Offered, labels: Labels, typing: bool
+) -> list[tuple[Line, str]]:
     shown = [action for action in actions.of_scope(scope) if action.footer and offered(action)]
     shown.sort(key=lambda action: not action.first)
     if not any(action.name == "quit" for action in shown):
@@ -109,7 +116,8 @@ def _footer(scope: str, lang: Lang, width: int, offered: Offered, labels: Labels
     room = width
     for action in [*ends, *(a for a in shown if a not in ends)]:
         label = labels.get(action.name) or action.label(lang)
-        part: Line = [(f" {actions.shown(action.keys[0])} ", "key"), (f"{label} ", "dim")]
+        key = next((key for key in action.keys if not (typing and actions.prints(key))), action.keys[0])
+        part: Line = [(f" {actions.shown(key)} ", "key"), (f"{label} ", "dim")]
         if columns(part) <= room:
             room -= columns(part)
             parts.append((part, action.name))
@@ -117,9 +125,11 @@ def _footer(scope: str, lang: Lang, width: int, offered: Offered, labels: Labels
     return [*kept, *(part for part in parts if part[1] == "help"), *(part for part in parts if part[1] == "quit")]
 
 
-def footer_at(scope: str, lang: Lang, width: int, x: int, offered: Offered, labels: Labels = USUAL) -> str:
+def footer_at(
+    scope: str, lang: Lang, width: int, x: int, offered: Offered, labels: Labels = USUAL, *, typing: bool = False
+) -> str:
     """The action whose key is in a column of the footer; empty if there is none."""
-    for part, name in _footer(scope, lang, width, offered, labels):
+    for part, name in _footer(scope, lang, width, offered, labels, typing):
         x -= columns(part)
         if x < 0:
             return name

@@ -83,7 +83,7 @@ class FormScreen(ActionScreen):
 
     def offered(self, action: actions.Action) -> bool:
         """As in the base class, without letters where these are typed."""
-        typed = self.typed_into and all(len(key) == 1 or key in actions.PRINTED for key in action.keys)
+        typed = self.typed_into and all(map(actions.prints, action.keys))
         return super().offered(action) and not typed
 
     def _of_widget(self, event: Key) -> bool:

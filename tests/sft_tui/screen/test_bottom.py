@@ -30,6 +30,14 @@ def test_the_footer_can_be_clicked() -> None:
     assert footer_at(actions.RUN, "en", 300, 299, offered) == ""
 
 
+@pytest.mark.parametrize("scope", SCREENS)
+def test_while_text_is_typed_the_footer_shows_a_key_that_quits(scope: str) -> None:
+    line = footer(scope, "en", 120, lambda action: action.name == "quit", typing=True)
+    shown = "".join(text for text, _ in line)
+    assert shown.split()[0] == "^q"
+    assert footer_at(scope, "en", 120, 1, lambda action: action.name == "quit", typing=True) == "quit"
+
+
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_what_is_possible_now_comes_first(lang: Lang) -> None:
     shown = "".join(text for text, _ in footer(actions.RUN, lang, 60, lambda _: True))
