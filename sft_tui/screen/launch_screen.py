@@ -83,8 +83,9 @@ class LaunchScreen(FixingScreen, PresetKeys):
             return self._errors() if state.report is not None and not state.doing else ""
         if name == "resume" and state.preset not in state.resumable:
             return say("screen.nothing_to_resume", lang)
-        if name == "fix" and not self._ways:
-            return say("screen.no_command" if state.report is not None else "screen.still_checking", lang)
+        if name == "fix" and (state.outdated or not self._ways):
+            unknown = state.outdated or state.report is None
+            return say("screen.still_checking" if unknown else "screen.no_command", lang)
         if name == "reset" and (state.panel != "settings" or state.summary[state.cursor] not in state.values):
             return say("screen.nothing_to_reset", lang)
         if name in ("rehearse", "rehearse_within"):
@@ -173,7 +174,7 @@ class LaunchScreen(FixingScreen, PresetKeys):
     def choose(self, name: str, values: dict[str, Any] | None = None, based_on: str = "") -> None:
         """Selects a preset, with settings that override its own, and checks it; `based_on`: the run they are from."""
         self.state = replace(
-            self.state, preset=name, values=values or {}, report=None, finding=0, doing="",
+            self.state, preset=name, values=values or {}, report=None, outdated=False, finding=0, doing="",
             queued=False, last={}, based_on=based_on,
         )  # fmt: skip
         self._apply_choice()
@@ -187,7 +188,9 @@ class LaunchScreen(FixingScreen, PresetKeys):
         base = preset(self.state.preset).config
         kept = {name: value for name, value in values.items() if value != getattr(base, name)}
         override(base, kept)
-        self.state = replace(self.state, values=kept, queued=False)
+        # The report stays until there is another, so that nothing jumps, but nothing is started or fixed by it.
+        doing = say("screen.checking", self.services.options.lang)
+        self.state = replace(self.state, values=kept, queued=False, doing=doing, outdated=self.state.report is not None)
         self._apply_choice()
 
     def _apply_choice(self) -> None:
@@ -222,8 +225,12 @@ class LaunchScreen(FixingScreen, PresetKeys):
 
         request = self._request(state)
         report = check(request, progress, partly)
-        if not worker.is_cancelled:
-            self.app.call_from_thread(self._show_report, request, report)
+
+        def arrived() -> None:
+            if not worker.is_cancelled:  # else other settings are being checked by now
+                self._show_report(request, report)
+
+        self.app.call_from_thread(arrived)
 
     def _offer_last(self, name: str, last: Mapping[str, Any]) -> None:
         """Offers the last values of a preset that differ from those of now."""
@@ -247,7 +254,9 @@ class LaunchScreen(FixingScreen, PresetKeys):
 
     def _show_report(self, request: CheckRequest, report: Report) -> None:
         cursor = min(self.state.finding, max(0, len(report.findings) - 1))
-        self.state = replace(self.state, report=report, doing="", finding=cursor, processes=request.processes)
+        self.state = replace(
+            self.state, report=report, outdated=False, doing="", finding=cursor, processes=request.processes
+        )
         self._refresh()
         if self.state.queued and self.in_front:
             self.state = replace(self.state, queued=False)
@@ -285,7 +294,7 @@ class LaunchScreen(FixingScreen, PresetKeys):
 
     def do_check(self) -> None:
         """Checks everything again."""
-        self.state = replace(self.state, report=None)
+        self.state = replace(self.state, report=None, outdated=False)
         self.look()
 
     def do_edit(self) -> None:

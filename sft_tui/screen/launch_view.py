@@ -44,6 +44,7 @@ class LaunchView:
     values: Mapping[str, Any] = field(default_factory=dict)  # overriding the preset's
     config: RunConfig = field(default_factory=RunConfig)
     report: Report | None = None
+    outdated: bool = False  # the report is about other settings than these, and a check of these has begun
     doing: str = ""  # what is being read, before there is a report
     panel: str = "presets"
     finding: int = 0

@@ -16,6 +16,7 @@ from engine.contract.outputdir import OutputDir
 from sft_tui import demo
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.fix import Resume
+from sft_tui.preflight.request import CheckRequest
 from sft_tui.screen import launch_screen
 from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.launch_screen import LaunchScreen
@@ -102,6 +103,36 @@ def test_enter_while_checking_starts_when_the_check_is_done(played: Callable[...
 
     played(slow, steps)
     assert started == [("sft-small", {}, {"based_on": ""})]
+
+
+def test_nothing_is_started_or_fixed_by_a_check_of_other_settings(
+    played: Callable[..., None], started: list[Any]
+) -> None:
+    ready = threading.Event()
+
+    def slow(request: CheckRequest, *_: object) -> Report:
+        if request.config.epochs == 7:
+            ready.wait(30)
+            return SOUND
+        return report(Resume("mine-1"))
+
+    async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
+        await until(pilot, lambda: "✗ 1" in shown(screen))
+        screen.take_values({"epochs": 7})
+        await pilot.pause()
+        assert "✗ 1" not in shown(screen)
+        assert "checking …" in shown(screen)
+        await pilot.press("f")
+        assert screen.question is None
+        assert "Still checking" in screen.notice[0]
+        await pilot.press("enter")
+        assert "starts when the check is done" in shown(screen)
+        assert not started
+        ready.set()
+        await until(pilot, lambda: started)
+
+    played(slow, steps)
+    assert started == [("sft-small", {"epochs": 7}, {"based_on": ""})]
 
 
 def test_a_run_that_ends_is_no_longer_offered(played: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
