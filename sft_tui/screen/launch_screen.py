@@ -32,6 +32,7 @@ from sft_tui.text import parse_size, safe
 
 SETTLED_SECONDS = 0.3  # without a key, before the check begins
 REFRESH_SECONDS = 3.0  # between two checks for what runs have left
+BUSY = 3  # exit code of a check that finds nothing wrong but another run in the folder
 
 
 class LaunchScreen(FixingScreen, PresetKeys):
@@ -92,8 +93,8 @@ class LaunchScreen(FixingScreen, PresetKeys):
             return self._no_rehearsal()
         if name in ("force", "data"):
             return self._nothing_to_force() if name == "force" else self._no_data()
-        if name == "enqueue":
-            return self._errors()
+        if name == "enqueue":  # the run that uses the folder now will have ended when the turn of this one comes
+            return self._errors() if state.report is not None and state.report.exit_code != BUSY else ""
         if name == "chat":
             return "" if chat_names.is_model(self._best) else say("chat.no_best", lang)
         return self.why_no_preset_key(name)

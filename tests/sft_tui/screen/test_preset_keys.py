@@ -10,6 +10,8 @@ from textual.pilot import Pilot
 
 from engine.contract.presets import preset, save
 from sft_tui import remembered
+from sft_tui.preflight.check import Report
+from sft_tui.preflight.finding import Finding
 from sft_tui.screen import preset_keys
 from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.launch_screen import LaunchScreen
@@ -151,6 +153,22 @@ def test_a_run_goes_into_the_queue_with_its_values(
 
     played(SOUND, steps)
     assert queued == [("sft", {"epochs": 7}, "sft-3")]
+
+
+def test_a_run_goes_into_the_queue_while_the_one_before_it_uses_the_folder(
+    played: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queued: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(SftTuiApp, "enqueue", lambda _app, *run: queued.append(run))
+    busy = Finding("error", "busy", "output_dir", {"path": "out", "run": "sft-small-1"})
+
+    async def steps(pilot: Pilot[int], launch: LaunchScreen) -> None:
+        await until(pilot, lambda: "✗ 1" in shown(launch))
+        assert "Q queue" in shown(launch)
+        await pilot.press("enter", "Q")
+
+    played(Report([busy]), steps)
+    assert queued == [("sft-small", {}, "")]
 
 
 def test_a_run_says_which_run_its_settings_are_from(played: Callable[..., None], started: list[Any]) -> None:
