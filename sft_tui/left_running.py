@@ -10,6 +10,7 @@ from engine.contract.rundir import RunDir
 from engine.contract.texts import Lang, say
 from sft_tui import event_text, runs
 from sft_tui.history import Follower
+from sft_tui.queue.queue_file import QueueFolder
 from sft_tui.run_state import RunState
 from sft_tui.starting import DEFAULT_LOGS
 from sft_tui.text import safe
@@ -20,12 +21,17 @@ MOST_BYTES = 256 << 10  # of a stream, after its snapshot
 
 
 def lines(logs: Path, lang: Lang) -> list[str]:
-    """A line for each run that is alive, with the commands that show and stop it; reads little of each."""
+    """A line for each run that is alive, and one for the queue, with the commands that show and stop them; reads
+    little of each.
+    """
     found = list(_alive(logs))
     where = "" if logs == DEFAULT_LOGS else f" --logs {shlex.quote(str(logs))}"
     shown = [_line(name, state, where, lang) for name, state in found[:MOST_NAMED]]
     if len(found) > MOST_NAMED:
         shown.append(safe(say("app.more_running", lang, count=len(found) - MOST_NAMED, where=where), 400))
+    folder = QueueFolder(logs)
+    if folder.runs and (waiting := folder.look()[0].waiting):
+        shown.append(safe(say("app.queue_goes_on", lang, count=len(waiting), where=where), 400))
     return shown
 
 

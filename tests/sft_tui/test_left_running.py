@@ -8,6 +8,7 @@ import pytest
 from engine.contract.locks import FolderLock
 from engine.contract.texts import Lang
 from sft_tui import left_running
+from sft_tui.queue.queue_file import QueueFolder
 from tests.sft_tui.conftest import PLAN, STARTED, step
 from tests.sft_tui.screen.conftest import write_run
 
@@ -49,6 +50,19 @@ def test_other_logs_are_named_in_the_commands_and_many_runs_counted(tmp_path: Pa
     assert len(lines) == left_running.MOST_NAMED + 1
     assert lines[0].endswith(f"--logs '{logs}'")
     assert lines[-1] == f"2 more runs: sft-tui runs --logs '{logs}'"
+
+
+def test_a_queue_that_goes_on_is_named(logs: Path) -> None:
+    folder = QueueFolder(logs)
+    folder.add("sft", {}, "")
+    folder.add("sft-small", {"epochs": 7}, "")
+    assert left_running.lines(logs, "en") == []  # its process is not alive
+    lock = FolderLock.acquire(folder.path, "queue", folder.path, "logs")
+    try:
+        (line,) = left_running.lines(logs, "en")
+    finally:
+        lock.release()
+    assert line == "The queue goes on, with 2 waiting. sft-tui queue · sft-tui queue pause"
 
 
 def test_a_folder_that_is_not_there_has_no_runs(tmp_path: Path) -> None:

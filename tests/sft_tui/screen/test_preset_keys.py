@@ -155,7 +155,7 @@ def test_a_run_goes_into_the_queue_with_its_values(
     assert queued == [("sft", {"epochs": 7}, "sft-3")]
 
 
-def test_a_run_goes_into_the_queue_while_the_one_before_it_uses_the_folder(
+def test_a_run_is_queued_behind_the_one_in_its_folder(
     played: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queued: list[tuple[Any, ...]] = []
