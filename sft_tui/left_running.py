@@ -31,7 +31,7 @@ def lines(logs: Path, lang: Lang) -> list[str]:
         shown.append(safe(say("app.more_running", lang, count=len(found) - MOST_NAMED, where=where), 400))
     folder = QueueFolder(logs)
     if folder.runs and (waiting := folder.look()[0].waiting):
-        shown.append(safe(say("app.queue_goes_on", lang, count=len(waiting), where=where), 400))
+        shown.append(safe(say("app.queue_keeps_running", lang, count=len(waiting), where=where), 400))
     return shown
 
 

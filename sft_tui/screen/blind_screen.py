@@ -42,7 +42,8 @@ class Prompts(NamedTuple):
 
 def held_out(config: RunConfig, seed: int) -> Prompts:
     """Prompts of the files of a run that it was not trained on; raises InputError."""
-    named = [name for name in FILES if getattr(config, name)]
+    by_path = {getattr(config, name): name for name in reversed(FILES)}  # one file may be both
+    named = [name for name in FILES if name in by_path.values() and getattr(config, name)]
     settings = [name for name in named if Path(getattr(config, name)).is_file()] or named[:1]
     if not settings:
         raise InputError("blind_no_file")

@@ -27,6 +27,7 @@ class RunsView:
     curves: Mapping[str, Curves] = field(default_factory=dict)  # of the marked ones, and of the one under the cursor
     notes: Mapping[str, Note] = field(default_factory=dict)
     links: Mapping[str, Sequence[Link]] = field(default_factory=dict)  # to the runs that each began from
+    read: bool = True  # the runs were looked for
     queue: str = ""  # what the queue is doing, in a few words
     order: str = "started"
     filter: str = ""  # words that the runs in the list have

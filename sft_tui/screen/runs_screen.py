@@ -43,7 +43,7 @@ class RunsScreen(RunActions, ChartScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.state = RunsView([])
+        self.state = RunsView([], read=False)
         self._wanted = threading.Event()  # the curve of another run is wanted
 
     def on_mount(self) -> None:
@@ -74,7 +74,7 @@ class RunsScreen(RunActions, ChartScreen):
             self._wanted.wait(WAKE_SECONDS if self.in_front else LOOK_SECONDS)
 
     def _show_runs(self, found: list[Run], noted: Mapping[str, Note], links: Mapping[str, list[lineage.Link]]) -> None:
-        self._take(self.state.changed(runs=found, notes=noted, links=links))
+        self._take(self.state.changed(runs=found, read=True, notes=noted, links=links))
 
     def _show_queue(self, queue: Queue) -> None:
         self._take(replace(self.state, queue=queue_view.summary(queue, self.services.options.lang)))

@@ -100,7 +100,7 @@ def _list(view: RunsView, width: int, height: int) -> list[Line]:
     lang, listed = view.lang, view.listed
     title: Line = [(say("screen.runs", lang), "head")]
     if not listed:
-        key = "screen.no_runs_with" if view.runs else "screen.no_runs"
+        key = "screen.no_runs_with" if view.runs else "screen.no_runs" if view.read else "here.reading"
         words = say(key, lang, **({"words": safe(view.filter, 40)} if view.runs else {}))
         return frame(title, [[(words, "dim")]], width, height, _about_filter(view))
     names = columns_of(listed, view.notes)

@@ -52,7 +52,7 @@ def test_other_logs_are_named_in_the_commands_and_many_runs_counted(tmp_path: Pa
     assert lines[-1] == f"2 more runs: sft-tui runs --logs '{logs}'"
 
 
-def test_a_queue_that_goes_on_is_named(logs: Path) -> None:
+def test_a_queue_that_keeps_running_is_named(logs: Path) -> None:
     folder = QueueFolder(logs)
     folder.add("sft", {}, "")
     folder.add("sft-small", {"epochs": 7}, "")
@@ -62,7 +62,7 @@ def test_a_queue_that_goes_on_is_named(logs: Path) -> None:
         (line,) = left_running.lines(logs, "en")
     finally:
         lock.release()
-    assert line == "The queue goes on, with 2 waiting. sft-tui queue · sft-tui queue pause"
+    assert line == "The queue keeps running, 2 waiting. sft-tui queue · sft-tui queue pause"
 
 
 def test_a_folder_that_is_not_there_has_no_runs(tmp_path: Path) -> None:

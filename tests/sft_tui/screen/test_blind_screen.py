@@ -4,6 +4,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -204,6 +205,8 @@ def test_only_files_that_exist_are_asked_for_prompts(tmp_path: Path, monkeypatch
     monkeypatch.setattr(blind_screen, "_facts", facts)
     blind_screen.held_out(config(tmp_path, "valid.parquet"), 0)
     assert asked == ["validation_file"]
+    one = replace(config(tmp_path, "valid.parquet"), test_file=str(tmp_path / "valid.parquet"))
+    assert blind_screen.held_out(one, 0).files == (one.test_file,)  # which is both
 
 
 def test_no_judgement_before_the_replies_are_there(judged: Played, prompts: list[str]) -> None:

@@ -37,6 +37,13 @@ def test_compared_curves_differ_without_colours(ascii_only: bool) -> None:
     assert re.search("[⠀-⣿2]2?1|2{9}", shown)
 
 
+def test_nothing_is_said_of_runs_that_were_not_looked_for() -> None:
+    unread, read = RunsView([], read=False), RunsView([])
+    assert "No runs yet" not in plain(runs_view.draw(unread, 80, 23))
+    assert "reading" in plain(runs_view.draw(unread, 80, 23))
+    assert "No runs yet" in plain(runs_view.draw(read, 80, 23))
+
+
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_the_selected_run_shows_its_end_and_folder(width: int, height: int) -> None:
     shown = plain(runs_view.draw(runs_screen(), width, height - 1))
