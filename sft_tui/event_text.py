@@ -203,8 +203,10 @@ def _checkpoint(event: events.Checkpoint, _state: RunState, lang: Lang) -> list[
     return [EventLine("note", say("app.checkpoint", lang, step=event.step, **shown))]
 
 
-def _rank_failed(event: events.RankFailed, _state: RunState, _lang: Lang) -> list[EventLine]:
-    return [EventLine("error", text.safe(f"{event.reason}: {event.why}", 400))]
+def _rank_failed(event: events.RankFailed, _state: RunState, lang: Lang) -> list[EventLine]:
+    """One of several machines is named."""
+    who = say("app.rank_of", lang, rank=event.rank, node=text.safe(event.node, 80)) if event.node else ""
+    return [EventLine("error", who + text.safe(f"{event.reason}: {event.why}", 400))]
 
 
 def _notice(event: events.Notice, _state: RunState, lang: Lang) -> list[EventLine]:

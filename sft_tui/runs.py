@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from sft_tui.run_state import RunState
 
 PAUSED, UNREADABLE, PREPARED = "paused", "unreadable", "prepared"
 LAST_BYTES = 2000  # of a supervisor's output
+BEATING_SECONDS = 15.0  # a rank beats every two, and its file may come over a network
 
 
 @dataclass(frozen=True)
@@ -223,7 +225,8 @@ def read_run(run_dir: RunDir) -> Run:
     if not alive:
         follower.poll()  # its last events may have been written in between
         state = follower.state
-        if follower.is_behind or _has_no_end(run_dir, state):
+        alive = _has_no_end(run_dir, state) and _others_report(run_dir)
+        if not alive and (follower.is_behind or _has_no_end(run_dir, state)):
             state = _settled(run_dir, record, follower)
     return located(Run(run_dir, record, state, alive, written))
 
@@ -247,6 +250,14 @@ def located(run: Run) -> Run:
 def is_alive(run_dir: RunDir, record: RunRecord) -> bool:
     """Whether the supervisor of a run is alive, or a trainer that outlived it."""
     return is_locked(run_dir.path) or _trains(run_dir, record)
+
+
+def _others_report(run_dir: RunDir) -> bool:
+    """Whether ranks on other machines still beat: if the first is gone, one of them is about to certify that."""
+    with contextlib.suppress(OSError):
+        newest = max((path.stat().st_mtime for path in run_dir.other_events()), default=0.0)
+        return abs(time.time() - newest) < BEATING_SECONDS
+    return False
 
 
 def _trains(run_dir: RunDir, record: RunRecord) -> bool:

@@ -127,6 +127,23 @@ def hung(record: RunRecord, rank: int, phase: str, seconds: float, why: str, evi
     return RunEnded("hung", 1, message, evidence)
 
 
+def silent(
+    record: RunRecord,
+    rank: int,
+    nodes: tuple[str, str],
+    since: str,
+    seconds: float,
+    phase: str,
+    step: int,
+    evidence: dict[str, str],
+) -> RunEnded:
+    """A rank on another machine gave no sign of life; `nodes` are its machine and the one that noticed it."""
+    args: dict[str, str | int] = {"rank": rank, "node": nodes[0], "main": nodes[1], "since": since}
+    args |= {"seconds": round(seconds), "phase": phase, "step": step}
+    message = Message.of("ended_silent_machine", **args, resume_option=record.resume_option)
+    return RunEnded("machine_lost", 1, message, evidence)
+
+
 def terminated(record: RunRecord, phase: str) -> RunEnded:
     """The run was asked to end at once."""
     return RunEnded("terminated", 1, Message.of("ended_terminated", phase=phase, resume_option=record.resume_option))

@@ -242,6 +242,8 @@ class RankFailed(Event):
     traceback: str
     waiting: bool
     gpu: dict[str, str] = field(default_factory=dict)  # CUDA's number of the rank's GPU, its name, and its memory
+    rank: Count = 0
+    node: Name = ""  # its machine, if there are several
 
 
 @dataclass(frozen=True)
@@ -266,7 +268,7 @@ class RunEnded(Event):
 
     kind: ClassVar[str] = "run_ended"
     # finished, stopped, paused, orphaned, terminated, refused, busy, diverged, failed, killed, out_of_memory,
-    # out_of_gpu_memory, gpu_failed, hung, machine_restarted, lost
+    # out_of_gpu_memory, gpu_failed, hung, machine_restarted, machine_lost
     reason: str
     exit_code: ExitCode
     message: Message

@@ -42,6 +42,7 @@ class Manifest:
     steps_total: Count | None = None  # older ones do not say
     loss: Real = 0.0  # of that step
     world_size: Count = 0
+    effective_batch: Count = 0  # rows of a step over all ranks; older ones do not say
     encodings: bool = False  # whether the encoder's output was kept across epochs
     config: Annotated[dict[str, Any], require_kinds] = field(default_factory=dict)
     data: dict[str, str] = field(default_factory=dict)  # sha256 of what it was trained with, by setting

@@ -146,13 +146,27 @@ def set_dropout(model: Any, rate: float) -> None:
     """Sets every dropout rate, of any kind and name, in the model and its configuration; does nothing below 0."""
     if rate < 0:
         return
-    parts = [getattr(model.config, name, None) for name in ("encoder", "decoder")]
-    for holder in (model.config, *(part for part in parts if hasattr(part, "to_dict")), *model.modules()):
+    for holder in _with_rates(model):
         if isinstance(holder, _DropoutNd):
             holder.p = rate
         for name, value in list(vars(holder).items()):
             if _is_rate(name, value):
                 setattr(holder, name, rate)
+
+
+def drops(model: Any) -> bool:
+    """Whether any dropout rate in the model or its configuration is above 0."""
+    return any(
+        (isinstance(holder, _DropoutNd) and holder.p > 0)
+        or any(_is_rate(name, value) and value > 0 for name, value in vars(holder).items())
+        for holder in _with_rates(model)
+    )
+
+
+def _with_rates(model: Any) -> list[Any]:
+    """Everything of a model that may hold a dropout rate: its configurations and its modules."""
+    parts = [getattr(model.config, name, None) for name in ("encoder", "decoder")]
+    return [model.config, *(part for part in parts if hasattr(part, "to_dict")), *model.modules()]
 
 
 def _is_rate(name: str, value: Any) -> bool:

@@ -48,6 +48,7 @@ from engine.process.heartbeat import (
     supervisor_died,
     write_stacks_on_request,
 )
+from engine.process.peers import PeerWatch
 from engine.process.shared_folder import require_shared
 from engine.process.world import World
 
@@ -128,8 +129,11 @@ class StopFlag:
 class Job:
     """One attempt of a run, seen from one rank."""
 
-    def __init__(self, run_dir: RunDir, record: RunRecord, world: World, log: EventWriter) -> None:
+    def __init__(
+        self, run_dir: RunDir, record: RunRecord, world: World, log: EventWriter, peers: PeerWatch | None = None
+    ) -> None:
         self.run_dir, self.record, self.world, self.log = run_dir, record, world, log
+        self.peers = peers  # the watch over the ranks on other machines
         self.config: RunConfig = record.run_config()
         self.output = OutputDir(Path(self.config.output_dir))
         self.rank_status = world.rank_status
@@ -268,17 +272,21 @@ def execute(world: World, run_dir: RunDir, work: Callable[[Job], Message], liste
     log = EventWriter(stream_of(world, run_dir), f"rank{world.rank}", attempt, listener)
     pulse = HeartbeatThread(world.rank_status, log, parent_to_watch())
     pulse.start()
+    peers, code = PeerWatch.of(world, run_dir, log), 1
     try:
-        return _concluded(_opened(run_dir, world, log), work)
+        code = _concluded(_opened(run_dir, world, log, peers), work)
     except InputError as error:
         if world.is_main:
             log.write(events.RunEnded("refused", error.exit_code, error.message))
-        return error.exit_code
+        code = error.exit_code
     finally:
+        if peers is not None:
+            peers.stop(in_order=code == 0)
         pulse.stop()
         log.close()
         if supervisor_died():
             world.remove_rendezvous_file()
+    return code
 
 
 def stream_of(world: World, run_dir: RunDir) -> Path:
@@ -296,11 +304,11 @@ def _refused_at_once(world: World, run_dir: RunDir, error: InputError, listener:
     return error.exit_code
 
 
-def _opened(run_dir: RunDir, world: World, log: EventWriter) -> Job:
+def _opened(run_dir: RunDir, world: World, log: EventWriter, peers: PeerWatch | None) -> Job:
     record = run_dir.read_record()
     world.check(record.processes, record.elsewhere)
     write_stacks_on_request(run_dir.stacks(world.rank))
-    return Job(run_dir, record, world, log)
+    return Job(run_dir, record, world, log, peers)
 
 
 def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
@@ -324,6 +332,7 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
     except InputError as error:
         if not job.world.is_main:
             print(harmless(str(error)), file=sys.stderr)  # rank 0 prints it too, unless only this rank ran into it
+            _report(job, _failure(job, error, str(error)))
         return job.end("busy" if isinstance(error, BusyError) else "refused", error.exit_code, error.message, {})
     except Exception as error:
         if (
@@ -342,8 +351,19 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
 def _failed(job: Job, error: Exception) -> int:
     with contextlib.suppress(OSError):  # the disk may be full
         print(harmless(traceback.format_exc()), file=sys.stderr)
-    why = f"{type(error).__name__}: {one_line(error, 600)}"
-    failure = events.RankFailed(
+    failure = _failure(job, error, f"{type(error).__name__}: {one_line(error, 600)}")
+    job.log.write(failure)
+    if supervised() or _report(job, failure):  # a supervisor sees how every rank ended, and which one was at fault
+        return 1
+    output = job.run_dir.trainer_output
+    log = str(output) if output.exists() else str(job.run_dir.events)
+    job.emit(certificate.failed(job.record, job.world.rank, failure, log))
+    return 1
+
+
+def _failure(job: Job, error: Exception, why: str) -> events.RankFailed:
+    """The error that is being handled, as this rank's end."""
+    return events.RankFailed(
         reason=kind_of(error),
         phase=job.phase_name,
         step=job.step,
@@ -351,14 +371,18 @@ def _failed(job: Job, error: Exception) -> int:
         traceback=traceback.format_exc(limit=-8),
         waiting=job.rank_status.gave_up_waiting,
         gpu=gpu_of(error, job.world.device),
+        rank=job.world.rank,
+        node=job.world.nodes[job.world.rank] if job.peers is not None else "",
     )
-    job.log.write(failure)
-    if supervised():  # the supervisor sees how every rank ended, and determines which one was at fault
-        return 1
-    output = job.run_dir.trainer_output
-    log = str(output) if output.exists() else str(job.run_dir.events)
-    job.emit(certificate.failed(job.record, job.world.rank, failure, log))
-    return 1
+
+
+def _report(job: Job, failure: events.RankFailed) -> bool:
+    """Whether an error is the consequence of another rank's end, which was certified; else the others learn of it."""
+    if job.peers is not None and failure.waiting:
+        return job.peers.certify(failure)
+    if job.peers is not None:
+        job.peers.report(failure)
+    return False
 
 
 def leave(code: int) -> NoReturn:

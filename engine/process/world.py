@@ -23,7 +23,7 @@ from engine.process.heartbeat import RankStatus
 
 T = TypeVar("T")
 
-# Ranks wait for rank 0 while it tokenizes or saves; the launcher notices a dead rank, not this limit.
+# Ranks wait for rank 0 while it tokenizes or saves; a launcher or `peers` notices a dead rank, not this limit.
 COLLECTIVE_LIMIT = timedelta(hours=12)
 CPU_ASKED = ("1", "true", "t", "yes", "y", "on")  # in ACCELERATE_USE_CPU, as accelerate reads it
 
@@ -32,6 +32,8 @@ class World:
     """All ranks of the run, seen from one of them."""
 
     def __init__(self) -> None:
+        # accelerate would load DeepSpeed for it, which `check` refuses in words.
+        self.deepspeed = os.environ.pop("ACCELERATE_USE_DEEPSPEED", "").lower() in ("1", "true", "yes", "y", "t", "on")
         places.settle(os.environ, on_cpu=not torch.accelerator.is_available())
         # Ranks that a supervisor started meet through a file, which needs no port that another program might take.
         meeting = os.environ.get(environment.RENDEZVOUS)
@@ -61,8 +63,10 @@ class World:
         """Raises InputError unless this world has the size that was launched and promised.
 
         accelerate's multi-GPU launcher on a machine without GPUs starts processes that each believe they are alone;
-        `command` is what works there instead. If `promised` is 0, nothing was promised.
+        `command` is what works there instead. If `promised` is 0, nothing was promised. DeepSpeed is refused too.
         """
+        if self.deepspeed:
+            raise InputError("deepspeed_refused")
         if self.launched != self.size:
             gpus = torch.accelerator.device_count()
             raise InputError("world_mismatch", launched=self.launched, found=self.size, gpus=gpus, command=command)

@@ -33,7 +33,7 @@ from engine.contract.scores import (
 )
 from engine.contract.untrusted import one_line
 from engine.data import batching
-from engine.models import freezing
+from engine.models import freezing, loading
 from engine.models.registry import family_of
 from engine.process.job import (
     DivergedError,
@@ -110,7 +110,7 @@ def begin(job: Job, prepared: Prepared, lock: FolderLock | None = None) -> "Trai
         job.step, training.last_loss = start.step, start.manifest.loss
         training.saved = (start.step, start.path)
         if job.world.is_main:
-            training.proof = Proof.of(job, start)
+            training.proof = Proof.of(job, start, drops=loading.drops(prepared.model))
         job.notice(longer_schedule(job, start, prepared.steps_total))
         training.prove_until = job.world.from_main(training.proof.last if training.proof else 0)
     return training
@@ -178,8 +178,7 @@ class Training:
 
     def samples(self) -> Callable[[int], batching.Ids]:
         """A function that returns the samples of the step after a number of steps, over all ranks."""
-        config, selection = self.job.config, self.prepared.selection
-        batch = config.effective_batch(self.job.world.size)
+        config, selection, batch = self.job.config, self.prepared.selection, self.prepared.effective_batch
 
         def samples(steps_done: int) -> batching.Ids:
             epoch, step = divmod(steps_done, self.prepared.per_epoch)
@@ -318,6 +317,7 @@ class Training:
             steps_total=self.prepared.steps_total,
             loss=self.last_loss,
             world_size=job.world.size,
+            effective_batch=self.prepared.effective_batch,
             encodings=self.encodings,
             config=to_json(job.config),
             data=self.prepared.data,

@@ -47,6 +47,27 @@ def starting_point(job: Job, data: dict[str, str]) -> FoundCheckpoint | None:
     return job.world.from_main(job.world.together(find, chosen=job.world.is_main))  # type: ignore[no-any-return]
 
 
+def effective_batch(job: Job, start: FoundCheckpoint | None) -> int:
+    """Rows of a step over all ranks: those of the checkpoint whatever the number of ranks, unless a setting changed."""
+    now = job.config.effective_batch(job.world.size)
+    if start is None:
+        return now
+    then = start.manifest
+    before = from_json(then.config)
+    sizes = [(one.batch_size_per_gpu, one.gradient_accumulation_steps) for one in (before, job.config)]
+    if sizes[0] != sizes[1]:
+        return now
+    return then.effective_batch or before.effective_batch(then.world_size or job.world.size)
+
+
+def other_ranks(job: Job, start: FoundCheckpoint, batch: int) -> Message | None:
+    """A message if there are more ranks than before, or fewer; each then has another share of the same rows."""
+    ranks = {"before": start.manifest.world_size, "ranks": job.world.size}
+    if ranks["before"] in (0, job.world.size):
+        return None
+    return Message.of("resume_other_ranks", batch=batch, share=f"{batch / job.world.size:g}", **ranks)
+
+
 def base_model_sha256(path: Path) -> str:
     """The hash of a base model: of its file, or of the weight files of its folder; empty if there is no base model."""
     if path.is_file():
@@ -58,8 +79,6 @@ def base_model_sha256(path: Path) -> str:
 def _refuse_differences(job: Job, found: FoundCheckpoint, data: dict[str, str]) -> None:
     then, record = found.manifest, job.record
     differences = differences_on_resume(then.config, job.config)
-    if then.world_size != job.world.size:
-        differences["processes"] = [then.world_size, job.world.size]
     base = job.config.pretrained_model
     if base and then.config.get("pretrained_model") != base:
         data = {**data, "pretrained_model": base_model_sha256(Path(base))}
@@ -117,17 +136,26 @@ class Proof:
         return max(self.expected, default=0)
 
     @classmethod
-    def of(cls, job: Job, found: FoundCheckpoint) -> "Proof":
-        """The steps to repeat after the checkpoint `found`, from its manifest and the log."""
+    def of(cls, job: Job, found: FoundCheckpoint, *, drops: bool) -> "Proof":
+        """The steps to repeat after the checkpoint `found`, from its manifest and the log.
+
+        `drops`: whether the model has dropout, which draws other numbers on another number of ranks.
+        """
         then, now = found.manifest, versions()
         changes = {name: [then.versions.get(name), now[name]] for name in now if then.versions.get(name) != now[name]}
-        first = found.step + 1
+        first, ranks = found.step + 1, [then.world_size, job.world.size]
+        other_ranks = ranks[0] not in (0, ranks[1])
+        if other_ranks:
+            changes["processes"] = [str(number) for number in ranks]
         now_budget = job.config.micro_batch_tokens
         budget = then.config.get("micro_batch_tokens", now_budget)
         if budget != now_budget:  # with other micro-batches dropout draws other numbers
             job.notice(Message.of("resume_other_cut", old=budget, new=now_budget))
             return cls(job, first)
-        planned = job.record.accepted or job.record.force
+        if other_ranks and drops:
+            job.notice(Message.of("resume_other_draws"))
+            return cls(job, first)
+        planned = job.record.accepted or job.record.force or other_ranks  # whose rounding differs more at each step
         logged = {} if planned else losses_after(job.run_dir.events, found.step)
         expected = {step: loss for step, loss in logged.items() if step > first}
         if then.next_loss is not None:

@@ -33,6 +33,7 @@ from engine.models.network import Network, packs
 from engine.models.on_device import on_device
 from engine.models.registry import family_for, family_of
 from engine.models.weightfile import weight_files
+from engine.process import exchange
 from engine.process.job import Job
 from engine.process.shared_folder import require_shared
 from engine.training import checkpoint, resume
@@ -55,6 +56,7 @@ class Prepared:
     references: list[Reference]  # of the validation rows for which replies are generated
     start: FoundCheckpoint | None
     data: dict[str, str]
+    effective_batch: int  # rows of a step over all ranks
     per_epoch: int
     steps_total: int
 
@@ -115,7 +117,9 @@ def prepare(job: Job) -> Prepared:
         job.warn(ready.head_missing)
     for message in (*frozen.notices, ready.fallback, *ready.network.notices):
         job.notice(message)
-    batch = config.effective_batch(world.size)
+    job.notice(exchange.measured(world, frozen.trained))
+    batch = resume.effective_batch(job, start)
+    job.notice(resume.other_ranks(job, start, batch) if start is not None else None)
     per_epoch = batching.steps_per_epoch(selection.count, batch)
     job.emit(
         events.Plan(
@@ -142,6 +146,7 @@ def prepare(job: Job) -> Prepared:
         references,
         start,
         data,
+        batch,
         per_epoch,
         per_epoch * config.epochs,
     )

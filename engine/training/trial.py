@@ -132,10 +132,11 @@ class Trial:
         return True
 
     def _largest(self, budget: int) -> list[list[int]]:
-        config, world, store = self.job.config, self.job.world, self.training.prepared.train_rows
+        config, world, prepared = self.job.config, self.job.world, self.training.prepared
+        store = prepared.train_rows
         lengths = store.lengths(range(len(store)))
-        measure = self.training.prepared.network.measure
-        cut = Partition(config.effective_batch(world.size), world.size, budget, measure)
+        measure = prepared.network.measure
+        cut = Partition(prepared.effective_batch, world.size, budget, measure)
         return batching.largest_micro_batches(lengths, cut, config.seed, config.epochs)
 
     def _label_tokens(self, samples: list[int]) -> int:

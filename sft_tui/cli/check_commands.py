@@ -1,6 +1,7 @@
 """The commands before a run: check, rehearse, and the check of every run."""
 
 import shlex
+import socket
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import click
 
 from engine.contract import events
 from engine.contract.config import override
+from engine.contract.launch import OURS, PORT, Launch
 from engine.contract.presets import preset
 from engine.contract.texts import say
 from sft_tui import text
@@ -30,15 +32,25 @@ memory_limit_option = click.option("--memory-limit", metavar="SIZE")
 @click.option("--json", is_flag=True)
 @click.option("--rehearse", "rehearsing", is_flag=True)
 @memory_limit_option
+@click.option("--nodes", type=click.IntRange(1, 1024), default=1, show_default=True)
+@click.option("--gpus", type=click.IntRange(0, 64))
 @logs_option
 @config_options(LANG, environment=True)
 def check_command(
-    preset_name: str, json: bool, rehearsing: bool, memory_limit: str | None, logs: Path, **settings: Any
+    preset_name: str,
+    json: bool,
+    rehearsing: bool,
+    memory_limit: str | None,
+    nodes: int,
+    gpus: int | None,
+    logs: Path,
+    **settings: Any,
 ) -> None:
     """Find what would make a run fail: data, model, memory, disk."""
     from sft_tui.preflight import report as reports
 
-    request = check_request(preset_name, settings, memory_limit, logs)
+    launch = launch_of_check(nodes, gpus, settings, rehearsing=rehearsing)
+    request = check_request(preset_name, settings, memory_limit, logs, launch)
     report = checked(request)
     if rehearsing and report.may_be_rehearsed:
         rehearsed(request)
@@ -46,7 +58,8 @@ def check_command(
         report = checked(request)
     found = request.rehearsal if rehearsing else None
     if json:
-        echo_json(reports.to_json(report, LANG, rehearsal_json(request, report, found) if found else None))
+        plain = reports.to_json(report, LANG, rehearsal_json(request, report, found) if found else None)
+        echo_json({**plain, "network": network(report.trained, launch)})
         sys.exit(report.exit_code)
     if report.learning is not None:
         echo(text.safe(report.learning.text(LANG)))
@@ -54,10 +67,22 @@ def check_command(
         echo(line)
     if found is not None:
         print_rehearsal(request, report, found)
+    print_traffic(report.trained, launch)
     echo(reports.summary(report, LANG), err=True)
     if not report.exit_code:
         print_next(request, rehearsed=found is not None)
     sys.exit(report.exit_code)
+
+
+def launch_of_check(nodes: int, gpus: int | None, settings: dict[str, Any], *, rehearsing: bool) -> Launch:
+    """The launch to check by the options of `check`; raises UsageError for options that exclude each other."""
+    if nodes == 1 and gpus is None:
+        return OURS
+    if settings.get("num_processes"):
+        raise click.UsageError(say("usage.prepare_processes", LANG))
+    if rehearsing:
+        raise click.UsageError(say("usage.rehearse_nodes", LANG))
+    return asked("torchrun", nodes, gpus, "")
 
 
 @click.command(cls=GroupedCommand, lang=LANG)
@@ -98,14 +123,16 @@ def print_next(request: "CheckRequest", *, rehearsed: bool) -> None:
     from sft_tui.preflight.fix import command_of
     from sft_tui.starting import DEFAULT_LOGS
 
-    if not rehearsed:
+    if not rehearsed and not request.launch.launcher:
         echo(say("app.next_rehearsal", LANG, rehearse=text.safe(command_of([request.rehearse]))), err=True)
-    run = command_of([request.start])
+    run = command_of([request.prepare if request.launch.launcher else request.start])
     logs = "" if request.logs == DEFAULT_LOGS else f" --logs {shlex.quote(str(request.logs))}"
     echo(say("app.next_run", LANG, run=text.safe(run + logs)), err=True)
 
 
-def check_request(preset_name: str, settings: dict[str, Any], memory_limit: str | None, logs: Path) -> "CheckRequest":
+def check_request(
+    preset_name: str, settings: dict[str, Any], memory_limit: str | None, logs: Path, launch: Launch = OURS
+) -> "CheckRequest":
     """The run to check."""
     from sft_tui.preflight.request import CheckRequest
 
@@ -113,7 +140,7 @@ def check_request(preset_name: str, settings: dict[str, Any], memory_limit: str 
     report_environment()
     config, _ = override(preset(preset_name).config, values)
     limit = text.parse_size(memory_limit) if memory_limit else 0
-    return CheckRequest.of(preset_name, values, config, logs, memory_limit=limit)
+    return CheckRequest.of(preset_name, values, config, logs, memory_limit=limit, launch=launch)
 
 
 def rehearsal_json(request: "CheckRequest", report: "Report", found: "Rehearsal") -> dict[str, Any]:
@@ -174,3 +201,33 @@ def checked(request: "CheckRequest") -> "Report":
 
     with reading_progress() as progress:
         return check(request, progress)
+
+
+def asked(launcher: str, nodes: int, gpus: int | None, endpoint: str) -> Launch:
+    """What the launcher will be asked for: without a number of GPUs, that of this machine."""
+    from engine.contract.bounds import read_as
+    from sft_tui.preflight import peak
+    from sft_tui.starting import processes_here
+
+    if gpus is None:
+        gpus = processes_here() if peak.on_gpu() else 0
+    where = endpoint or socket.gethostname()
+    where = where if ":" in where else f"{where}:{PORT}"
+    return read_as(Launch, {"launcher": launcher, "nodes": nodes, "gpus": gpus, "endpoint": where})
+
+
+def network(trained: int, launch: Launch) -> dict[str, Any] | None:
+    """What the network between machines costs a step: bytes of each process, and seconds by Gbit/s; None on one."""
+    from engine.contract.traffic import gradient_bytes, seconds
+
+    if launch.nodes < 2 or not trained:
+        return None
+    sent = gradient_bytes(trained, launch.processes)
+    return {"bytes": sent, "seconds": {str(rate): round(seconds(sent, rate), 3) for rate in (1, 10)}}
+
+
+def print_traffic(trained: int, launch: Launch) -> None:
+    """Prints on standard error what the network between the machines will cost a step."""
+    if cost := network(trained, launch):
+        slow, fast = (f"{each:.2f}" for each in cost["seconds"].values())
+        echo(say("app.traffic", LANG, size=text.size(cost["bytes"]), slow=slow, fast=fast), err=True)

@@ -1,20 +1,16 @@
 """The command that prepares a run for a launcher: makes its folder, and prints the line that starts it."""
 
-import socket
 from pathlib import Path
 from typing import Any
 
 import click
 
-from engine.contract.launch import PORT, Launch
 from engine.contract.texts import say
-from sft_tui import text
 from sft_tui.cli import showing
-from sft_tui.cli.check_commands import preflight
+from sft_tui.cli.check_commands import asked, preflight, print_traffic
 from sft_tui.cli.common import LANG, logs_option, of_command_line, preset_argument, report_environment
 from sft_tui.cli.starting_commands import planned
 from sft_tui.options import GroupedCommand, config_options, given
-from sft_tui.output import echo
 
 LAUNCHERS = ("torchrun", "accelerate", "slurm")
 
@@ -77,27 +73,3 @@ def prepare(
         )
         print_traffic(preflight(request, force=force).trained, launch)
     showing.launch(record, logs, showing.Presentation())
-
-
-def asked(launcher: str, nodes: int, gpus: int | None, endpoint: str) -> Launch:
-    """What the launcher will be asked for: without a number of GPUs, that of this machine."""
-    from engine.contract.bounds import read_as
-    from sft_tui.preflight import peak
-    from sft_tui.starting import processes_here
-
-    if gpus is None:
-        gpus = processes_here() if peak.on_gpu() else 0
-    where = endpoint or socket.gethostname()
-    where = where if ":" in where else f"{where}:{PORT}"
-    return read_as(Launch, {"launcher": launcher, "nodes": nodes, "gpus": gpus, "endpoint": where})
-
-
-def print_traffic(trained: int, launch: Launch) -> None:
-    """Prints on standard error what the network between the machines will cost a step."""
-    from sft_tui.preflight.traffic import gradient_bytes, seconds
-
-    if launch.nodes < 2 or not trained:
-        return
-    sent = gradient_bytes(trained, launch.processes)
-    slow, fast = (f"{seconds(sent, rate):.2f}" for rate in (1, 10))
-    echo(say("app.traffic", LANG, size=text.size(sent), slow=slow, fast=fast), err=True)

@@ -60,6 +60,12 @@ class CheckRequest:
         return Start(self.preset, self.values)
 
     @property
+    def prepare(self) -> Command:
+        """The action that prepares this run for a launcher."""
+        counts = ("--nodes", str(self.launch.nodes), "--gpus", str(self.launch.gpus))
+        return Command(("prepare", self.preset, *counts, *options(self.values)))
+
+    @property
     def rehearse(self) -> Command:
         """The action that rehearses this run."""
         logs = () if self.logs == DEFAULT_LOGS else ("--logs", str(self.logs))

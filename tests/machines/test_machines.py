@@ -1,22 +1,31 @@
 """Two machines, each a network namespace of this one, joined by a cable that can be pulled."""
 
+import contextlib
+import dataclasses
 import os
 import secrets
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.contract import events
 from engine.contract.rundir import RunDir
+from engine.contract.stream import EventReader, last_step
+from sft_tui import runs
 from tests.engine.conftest import Outcome, outcome_of
-from tests.machines.ranks import started
+from tests.machines.ranks import Ranks, started
+from tests.processes import Result, until
 
 pytestmark = pytest.mark.slow
 
 ADDRESS, PORT = "10.99.0.1", 29600
+LONG = {"gradient_accumulation_steps": 4, "epochs": 2000, "save_steps": 5, "keep_latest_n_ckp": 2}
 
 
 def ip(*arguments: str) -> None:
@@ -72,3 +81,131 @@ def test_folders_that_two_machines_do_not_share_are_refused(
         assert ranks.codes() == [2, 2], (ranks.said(0), ranks.said(1))
     (end,) = outcome_of(run_dir, 2).all(events.RunEnded)
     assert (end.message.code, end.message.args["nodes"]) == ("folder_not_shared", machines[1])
+
+
+# --- a machine that is gone
+
+
+@contextlib.contextmanager
+def training(run_dir: RunDir, machines: tuple[str, str], folder: Path, port: int, first: int = 0) -> Iterator[Ranks]:
+    """Both ranks, once they have saved: rank 0 is on the machine with this number."""
+    where, address = inside(machines), f"10.99.0.{1 + first}"
+    nodes = [machines[first], machines[1 - first]]
+    within = [where[first], where[1 - first]]
+    with started([run_dir.path] * 2, folder, address, port, nodes=nodes, within=within) as ranks:
+        until(lambda: run_dir.events.exists() and last_step(run_dir.events) > 5)
+        yield ranks
+
+
+def ends(path: Path) -> list[events.RunEnded]:
+    return [record.event for record in EventReader(path).poll() if isinstance(record.event, events.RunEnded)]
+
+
+def seconds_to_the_end(ranks: Ranks, *numbers: int) -> float:
+    """How long ranks take to end with an error."""
+    began = time.monotonic()
+    for number in numbers:
+        assert ranks.processes[number].wait(90) == 1, ranks.said(number)
+    return time.monotonic() - began
+
+
+def test_a_link_that_goes_down_in_a_step_ends_both_machines(
+    machines: tuple[str, str], make_run: Callable[..., RunDir], tmp_path: Path, record_property: Callable[..., None]
+) -> None:
+    run_dir, cable = make_run(processes=2, **LONG), f"v{machines[0]}"
+    with training(run_dir, machines, tmp_path, PORT + 2) as ranks:
+        ip("-n", machines[0], "link", "set", cable, "down")
+        try:
+            seconds = seconds_to_the_end(ranks, 0, 1)
+        finally:
+            ip("-n", machines[0], "link", "set", cable, "up")
+    record_property("seconds", seconds)
+    assert seconds < 60
+    for path, other in ((run_dir.events, machines[1]), (run_dir.events_of(1), machines[0])):
+        (end,) = ends(path)
+        assert (end.reason, end.message.args["node"]) == ("machine_lost", other)
+    assert runs.read_run(run_dir).status == "machine_lost"
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_machine_that_dies_ends_the_other_with_its_name(
+    machines: tuple[str, str],
+    make_run: Callable[..., RunDir],
+    tmp_path: Path,
+    record_property: Callable[..., None],
+    killed: int,
+) -> None:
+    run_dir = make_run(processes=2, **LONG)
+    with training(run_dir, machines, tmp_path, PORT + 3 + killed) as ranks:
+        ranks.kill(killed)
+        seconds = seconds_to_the_end(ranks, 1 - killed)
+    record_property("seconds", seconds)
+    assert seconds < 60
+    (end,) = ends(run_dir.events if killed else run_dir.events_of(1))
+    assert (end.reason, end.message.args["node"]) == ("machine_lost", machines[killed])
+    assert runs.read_run(run_dir).status == "machine_lost"
+
+
+def test_a_machine_suspended_for_a_moment_is_waited_for(
+    machines: tuple[str, str], make_run: Callable[..., RunDir], tmp_path: Path
+) -> None:
+    run_dir = make_run(processes=2, **LONG)
+    with training(run_dir, machines, tmp_path, PORT + 5) as ranks:
+        process = ranks.processes[1]
+        subprocess.run(["kill", "-STOP", str(process.pid)], check=True, timeout=30)
+        began, stood = time.monotonic(), last_step(run_dir.events)
+        until(lambda: time.monotonic() - began > 15)
+        subprocess.run(["kill", "-CONT", str(process.pid)], check=True, timeout=30)
+        until(lambda: last_step(run_dir.events) > stood + 5)
+        run_dir.request_stop()
+        assert ranks.codes() == [0, 0], (ranks.said(0), ranks.said(1))
+
+
+# --- resumed elsewhere
+
+
+@pytest.fixture(scope="module")
+def uncut(launch_two: Callable[..., Result], make_run: Callable[..., RunDir]) -> Outcome:
+    """A longer run of two local ranks."""
+    run_dir = make_run(processes=2, gradient_accumulation_steps=4, epochs=20)
+    return outcome_of(run_dir, launch_two("-m", "engine.train", str(run_dir.path)).code)
+
+
+@pytest.fixture
+def stopped(
+    machines: tuple[str, str], make_run: Callable[..., RunDir], tmp_path: Path, request: pytest.FixtureRequest
+) -> RunDir:
+    """The same run, stopped on two machines."""
+    run_dir = make_run(processes=2, gradient_accumulation_steps=4, epochs=20)
+    port = PORT + 10 + len(request.node.name) % 50
+    with training(run_dir, machines, tmp_path, port) as ranks:
+        run_dir.request_stop()
+        assert ranks.codes() == [0, 0], (ranks.said(0), ranks.said(1))
+    assert last_step(run_dir.events) < 100
+    run_dir.clear_requests()
+    return run_dir
+
+
+def resuming(run_dir: RunDir, **changed: Any) -> RunDir:
+    run_dir.write_record(dataclasses.replace(run_dir.read_record(), resume=True, **changed))
+    return run_dir
+
+
+def test_a_run_resumes_with_its_machines_swapped_to_the_same_bits(
+    machines: tuple[str, str], stopped: RunDir, uncut: Outcome, tmp_path: Path
+) -> None:
+    with training(resuming(stopped), machines, tmp_path, PORT + 8, first=1) as ranks:
+        assert ranks.codes() == [0, 0], (ranks.said(0), ranks.said(1))
+    assert losses(outcome_of(stopped, 0)) == losses(uncut)
+
+
+def test_a_run_resumes_on_one_machine_with_the_rows_of_two(stopped: RunDir, uncut: Outcome) -> None:
+    done = last_step(stopped.events)
+    command = [sys.executable, "-P", "-m", "engine.train", str(resuming(stopped, processes=1).path)]
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true"}
+    subprocess.run(command, check=True, timeout=240, env=env, stdin=subprocess.DEVNULL)
+    found = outcome_of(stopped, 0)
+    assert [plan.effective_batch for plan in found.all(events.Plan)] == [8, 8]
+    assert [step.sample_ids for step in found.all(events.Step)] == [step.sample_ids for step in uncut.all(events.Step)]
+    assert losses(found)[:done] == losses(uncut)[:done]
+    assert "resume_other_ranks" in found.codes(events.Notice)

@@ -21,6 +21,14 @@ def levels(event: Event) -> list[str]:
     return [line.level for line in event_text.lines(event, RunState(), "en")]
 
 
+def test_a_failure_on_one_of_several_machines_says_where() -> None:
+    (line,) = event_text.lines(dataclasses.replace(FAILED, rank=3, node="oak\x1b"), RunState(), "en")
+    assert line.text.startswith("rank 3 on oak")
+    assert "\x1b" not in line.text
+    (alone,) = event_text.lines(FAILED, RunState(), "en")
+    assert alone.text.startswith("failed: ")
+
+
 @pytest.mark.parametrize("table", [event_text.WORDS, run_state.REDUCERS], ids=["words", "state"])
 def test_every_kind_of_event_is_declared(table: dict[type[Event], object]) -> None:
     assert set(table) == set(EVENT_TYPES.values())

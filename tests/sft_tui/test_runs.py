@@ -142,6 +142,16 @@ def test_a_restart_of_the_machine_is_recognized_by_the_boot_id(new_run: NewRun) 
     assert read_run(run_dir).status == "machine_restarted"
 
 
+def test_a_run_whose_other_machine_still_reports_is_not_given_up(new_run: NewRun) -> None:
+    """It notices that the first one is gone, and writes the certificate."""
+    run_dir = new_run("sft-1", [STARTED, PLAN, step(7)])
+    other = run_dir.events_of(1)
+    other.touch()
+    assert (read_run(run_dir).status, ends(run_dir)) == ("running", [])
+    os.utime(other, (1_700_000_000, 1_700_000_000))
+    assert (read_run(run_dir).status, len(ends(run_dir))) == ("killed", 1)
+
+
 def test_an_attempt_without_events_is_certified_too(new_run: NewRun) -> None:
     run_dir = new_run("sft-1", [STARTED, PLAN, step(7), ENDED])
     write_json(run_dir.processes, {"attempt": 2, "supervisor": {}, "ranks": []})

@@ -393,7 +393,7 @@ def test_a_resume_starts_as_many_processes_as_made_the_checkpoint(
         untrusted = replace(record, processes=said, config={**record.config, "num_processes": said})
         write_json(record.output.owner_file, {**read_json(record.output.owner_file), "config": untrusted.config})
         assert plan_resume(untrusted, {}).processes == 3
-    assert plan_resume(record, {"num_processes": 2}).processes == 2  # what the trainer will refuse by name
+    assert plan_resume(record, {"num_processes": 2}).processes == 2  # the trainer keeps the rows of a step
     assert plan_resume(record, {}, launched=6).processes == 6
 
 

@@ -97,6 +97,17 @@ def test_a_world_that_differs_from_its_launch_is_refused(monkeypatch: pytest.Mon
     assert "accelerate launch --cpu" in refused.value.message.fix()
 
 
+@pytest.mark.parametrize(("said", "refused"), [("true", True), ("1", True), ("false", False), ("", False)])
+def test_a_launch_with_deepspeed_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, said: str, refused: bool) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", said)
+    launched = World()
+    if not refused:
+        return launched.check(0, "")
+    with pytest.raises(InputError, match="DeepSpeed"):
+        launched.check(0, "")
+    return None
+
+
 @pytest.mark.parametrize("kind", [InputError, BusyError])
 def test_a_refusal_of_one_rank_is_raised_on_all(cpu_world: World, kind: type[InputError]) -> None:
     def work() -> None:

@@ -95,13 +95,42 @@ def test_a_resume_with_another_tokenizer_is_refused(
     assert "content of tokenizer" in run.ended.message.text()
 
 
-def test_a_resume_on_another_number_of_ranks_is_refused(
+def test_a_resume_on_fewer_ranks_computes_the_same_steps(
+    run_here: "Runner", two_ranks: "TwoRanks", tmp_path: Path
+) -> None:
+    shutil.copytree(two_ranks.curve.output.path, tmp_path / "output")
+    for step in range(4, 11):
+        shutil.rmtree(tmp_path / "output" / "checkpoints" / f"step-{step:08}", ignore_errors=True)
+    run = run_here(folder=tmp_path, resume=True, gradient_accumulation_steps=4, dropout_rate=0.0)
+    (plan,) = run.all(events.Plan)
+    assert (run.code, plan.step, plan.effective_batch, plan.steps_total) == (0, 3, 8, 10)
+    codes = run.codes(events.Notice)
+    assert "resume_other_ranks" in codes
+    assert any(code.startswith("resume_proved") for code in codes)
+    before, after = two_ranks.curve.all(events.Step)[3:], run.all(events.Step)
+    assert [step.sample_ids for step in after] == [step.sample_ids for step in before]
+    assert [step.lr for step in after] == [step.lr for step in before]
+    assert [step.loss for step in after] == pytest.approx([step.loss for step in before], rel=1e-4)
+    manifest = run.output.newest_manifest()
+    assert (manifest.world_size, manifest.effective_batch) == (1, 8)
+
+
+def test_a_resume_on_fewer_ranks_repeats_no_loss_with_dropout(
     run_here: "Runner", two_ranks: "TwoRanks", tmp_path: Path
 ) -> None:
     shutil.copytree(two_ranks.stopped.output.path, tmp_path / "output")
     run = run_here(folder=tmp_path, resume=True, gradient_accumulation_steps=4)
-    assert (run.code, run.ended.message.code) == (2, "resume_differs")
-    assert "processes 2 -> 1" in run.ended.message.text()
+    assert run.code == 0
+    assert {"resume_other_ranks", "resume_other_draws"} <= set(run.codes(events.Notice))
+
+
+def test_settings_decide_the_batch_if_they_changed_with_the_ranks(
+    run_here: "Runner", two_ranks: "TwoRanks", tmp_path: Path
+) -> None:
+    shutil.copytree(two_ranks.stopped.output.path, tmp_path / "output")
+    run = run_here(folder=tmp_path, resume=True, force=True, gradient_accumulation_steps=5)
+    (plan,) = run.all(events.Plan)
+    assert plan.effective_batch == 5
 
 
 def test_a_resume_may_change_settings_outside_the_step(

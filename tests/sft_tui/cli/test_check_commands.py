@@ -59,6 +59,23 @@ def test_a_limit_of_memory_may_be_stated(tmp_path: Path, tiny_settings: dict[str
         assert '"much" is not a valid size' in result.err
 
 
+def test_a_check_for_several_machines_says_what_the_network_costs(
+    tmp_path: Path, tiny_settings: dict[str, Any]
+) -> None:
+    words = ("check", "sft-small", "--nodes", "2", "--gpus", "0", *options(tiny_settings))
+    shown = run(*SFT_TUI, *words, folder=tmp_path)
+    assert shown.code == 0, shown.out
+    assert "of gradients a step" in shown.err
+    assert "Start it: sft-tui prepare sft-small --nodes 2 --gpus 0 --train_file" in shown.err
+    found = json.loads(run(*SFT_TUI, *words, "--json", folder=tmp_path).out)["network"]
+    assert found["seconds"] == {"1": round(found["bytes"] * 8e-9, 3), "10": round(found["bytes"] * 8e-10, 3)}
+
+
+def test_a_rehearsal_is_not_asked_of_other_machines(tmp_path: Path) -> None:
+    refused = run(*SFT_TUI, "check", "sft-small", "--nodes", "2", "--rehearse", folder=tmp_path)
+    assert (refused.code, "uses this machine only" in refused.err) == (2, True)
+
+
 def test_a_run_with_an_error_is_refused_unless_forced(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     table = pq.read_table(tiny_settings["train_file"])
     foreign = table.set_column(0, "prompt", [["Привет мир"] * len(table)]).set_column(

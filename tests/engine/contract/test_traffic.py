@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sft_tui.preflight.traffic import StepCost, gradient_bytes, seconds
+from engine.contract.traffic import StepCost, gradient_bytes, seconds
 
 PAGE = Path(__file__).parents[3] / "docs" / "machines.md"
 
