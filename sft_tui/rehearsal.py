@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import platform
 import re
 import shutil
@@ -68,6 +69,8 @@ def key_of(config: RunConfig, processes: int) -> str:
     values = {name: value for name, value in settings.to_json(config).items() if name not in NOT_MEASURED}
     files = {name: _stamps(Path(str(getattr(config, name)))) for name in FILES if getattr(config, name)}
     about = {"settings": values, "files": files, "processes": processes, "machine": platform.node()}
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:  # other GPUs have other memory
+        about["gpus"] = visible
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -210,6 +213,9 @@ def lines(rehearsal: Rehearsal, config: RunConfig, steps_total: int, lang: Lang)
     if found.micro_batch_tokens < found.micro_batch_tokens_asked:
         asked = found.micro_batch_tokens_asked
         yield say("app.rehearsed_budget", lang, budget=found.micro_batch_tokens, asked=asked)
+    elif found.micro_batch_tokens > found.micro_batch_tokens_asked:
+        asked = found.micro_batch_tokens_asked
+        yield say("app.rehearsed_larger", lang, budget=found.micro_batch_tokens, asked=asked)
     steps = dict(zip(("expected", "least", "most"), map(seconds_text, found.seconds_step), strict=True))
     yield say("app.rehearsed_step", lang, steps=found.steps_timed, **steps)
     saving = {"size": size(found.checkpoint_bytes), "time": seconds_text(found.seconds_save)}

@@ -2,7 +2,8 @@
 
 The same inputs, model, optimizer and step as in training: the longest micro-batches forward and backward, an update, a
 checkpoint written, read back and compared, the longest batch of replies, then timed steps. Micro-batch budgets
-are tried from small to large, because a peak of memory only ever rises.
+are tried from small to large, because a peak of memory only ever rises. A GPU needs large micro-batches to be busy: on
+one, budgets above the requested one are tried too, as far as its free memory allows.
 """
 
 import time
@@ -28,7 +29,7 @@ from engine.training.step import StepRunner, backward
 from engine.training.tensorfile import stored
 
 SHARES = (8, 4, 2, 1)  # divisors of the requested budget: an eighth of it comes first
-SMALLEST_BUDGET = 64  # tokens
+SMALLEST_BUDGET, LARGEST_BUDGET = 64, 32_768  # tokens; the largest that is tried without being asked for
 # A run peaks slightly above its rehearsal: some lengths come only later, and allocators do not return all memory.
 MARGIN = 1.05
 TIMED_STEPS, TIMED_SECONDS = 8, 15.0
@@ -54,10 +55,7 @@ class Trial:
 
     def run(self) -> Message:
         """Does everything once."""
-        job, config = self.job, self.job.config
-        budgets = sorted({max(SMALLEST_BUDGET, config.micro_batch_tokens // share) for share in SHARES})
-        if config.micro_batch_tokens < SMALLEST_BUDGET:
-            budgets = [config.micro_batch_tokens]
+        job, config, budgets = self.job, self.job.config, self._budgets()
         stages = len(budgets) + 4
         job.phase("rehearsing", 0, stages)
         freezing.set_training_mode(self.training.prepared.model)
@@ -72,7 +70,7 @@ class Trial:
         self._require_room(budgets[0])
         found = budgets[0]
         for number, budget in enumerate(budgets[1:]):
-            if not self._may_fit() or not self._try(budget):
+            if not self._differs(budget, found) or not self._may_fit() or not self._try(budget):
                 break
             self.peaks.append(self._peak())
             if not self._fits(self.peaks[-1]) or not self._gpus_fit():
@@ -100,6 +98,20 @@ class Trial:
             )
         )
         return Message.of("ended_rehearsed", budget=found)
+
+    def _budgets(self) -> list[int]:
+        """The budgets to try: parts of the one that is asked for, itself, and on a GPU multiples of it."""
+        asked = self.job.config.micro_batch_tokens
+        found = [asked] if asked < SMALLEST_BUDGET else sorted({max(SMALLEST_BUDGET, asked // one) for one in SHARES})
+        while self.gpu.known and 2 * found[-1] <= LARGEST_BUDGET:
+            found.append(2 * found[-1])
+        return found
+
+    def _differs(self, budget: int, before: int) -> bool:
+        """Whether a budget above the requested one has larger micro-batches than the one before it."""
+        if budget <= self.job.config.micro_batch_tokens:
+            return True
+        return not self.job.world.everyone(self._largest(budget) == self._largest(before))
 
     @property
     def job(self) -> Job:

@@ -50,6 +50,24 @@ def test_the_time_of_a_run_is_that_of_its_steps_evaluations_and_saves() -> None:
     assert found.seconds(config, 1000) == (2066.5, 1036.5, 3096.5)
 
 
+def test_a_result_of_one_gpu_is_not_used_on_another(
+    tmp_path: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tiny_settings)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    rehearsal.keep(tmp_path, config, 1, FOUND)
+    assert rehearsal.recorded(tmp_path, config, 1) is not None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert rehearsal.recorded(tmp_path, config, 1) is None
+
+
+def test_a_budget_above_the_one_asked_for_is_said_with_what_it_means() -> None:
+    larger = replace(FOUND, micro_batch_tokens=4096, micro_batch_tokens_asked=512, gpu_memory=[9_000_000_000])
+    text = "\n".join(rehearsal.lines(Rehearsal(0.0, larger), preset("sft-small").config, 1000, "en"))
+    assert "4096 tokens fit, more than the 512 asked for" in text
+    assert "too many" not in text
+
+
 def test_a_result_holds_only_for_the_same_run(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     config = config_of(tiny_settings)
     rehearsal.keep(tmp_path, config, 1, FOUND)

@@ -98,6 +98,44 @@ def test_a_budget_that_does_not_fit_into_memory_is_not_the_one(
     assert found(rehearsed()).micro_batch_tokens == 256
 
 
+@pytest.fixture
+def card(padded: list[int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A stand-in for the memory of a GPU: the largest padded micro-batch that it holds."""
+    holds = [1 << 20]
+
+    class Card:
+        known = True
+
+        def __init__(self, _device: torch.device) -> None: ...
+
+        def begin(self) -> None: ...
+
+        def keep(self) -> int:
+            return 5 * MEGABYTE
+
+        def fits(self) -> bool:
+            return max(padded) <= holds[0]
+
+    monkeypatch.setattr(trial, "GpuMemory", Card)
+    return holds
+
+
+def test_on_a_gpu_the_budget_grows_beyond_the_one_asked_for(
+    rehearsed: "Runner", padded: list[int], card: list[int]
+) -> None:
+    """8 rows of up to 64 tokens make a step: with 512 tokens all of them go together, and more changes nothing."""
+    assert card
+    event = found(rehearsed(micro_batch_tokens=128))
+    assert (event.micro_batch_tokens_asked, event.micro_batch_tokens) == (128, 512)
+    assert event.gpu_memory == [5 * MEGABYTE]
+    assert 256 < max(padded) <= 512
+
+
+def test_the_memory_of_the_gpu_limits_the_budget(rehearsed: "Runner", card: list[int]) -> None:
+    card[0] = 300
+    assert found(rehearsed(micro_batch_tokens=128)).micro_batch_tokens == 256
+
+
 def test_rows_that_never_fit_are_reported(rehearsed: "Runner", monkeypatch: pytest.MonkeyPatch) -> None:
     def short(*_: Any) -> torch.Tensor:
         raise MemoryError
