@@ -7,12 +7,14 @@ from engine.contract import events
 from engine.contract.events import Event
 from engine.contract.presets import built_in
 from engine.contract.scores import Measured, all_measures, score_phrases, shown
-from engine.contract.texts import Lang, named, say
+from engine.contract.texts import Lang, filled, named, say, template
 from sft_tui import text
 from sft_tui.run_state import RunState
 
 Level = Literal["step", "note", "data", "warning", "error"]  # data is what a run was started for
 WARM_STEPS = 3  # steps before the time left is shown
+# The beginnings of names of evidence that the message of an end says itself, or that is shown elsewhere.
+SAID = ("rank", "signal", "phase", "output", "rows_", "peak_", "memory_total")
 
 
 class EventLine(NamedTuple):
@@ -92,11 +94,7 @@ def ended_lines(event: events.RunEnded, lang: Lang) -> list[EventLine]:
     if fix:
         shown.append(EventLine(further, say("app.fix", lang, text=fix)))
     if not good:
-        shown += [
-            EventLine(further, f"  {text.safe(name, 80)}: {text.safe(value, 300)}")
-            for name, value in event.evidence.items()
-            if _is_short(value)
-        ]
+        shown += [EventLine(further, f"  {words}") for words in evidence_words(event, lang)]
     peaks = [
         text.size(float(size)) for name, size in event.evidence.items() if name.startswith("peak_") and size.isdigit()
     ]
@@ -105,9 +103,25 @@ def ended_lines(event: events.RunEnded, lang: Lang) -> list[EventLine]:
     return shown
 
 
+def evidence_words(event: events.RunEnded, lang: Lang) -> list[str]:
+    """What is known of an end beyond its message, each fact in words with the reading itself at its end."""
+    total = text.safe(event.evidence.get("memory_total", ""), 40)
+    return [
+        _fact_words(name, text.safe(value, 300), total, lang)
+        for name, value in event.evidence.items()
+        if _is_short(value) and not name.startswith(SAID)
+    ]
+
+
 def _is_short(value: str) -> bool:
     """Whether a piece of evidence fits on a line; tracebacks and stacks are in the log."""
     return "\n" not in value.strip()
+
+
+def _fact_words(name: str, value: str, total: str, lang: Lang) -> str:
+    known = template(f"evidence.{name}_of", lang) if total else ""
+    known = known or template(f"evidence.{name}", lang)
+    return filled(known, {"value": value, "total": total}) if known else f"{text.safe(name, 80)}: {value}"
 
 
 def _started(event: events.RunStarted, _state: RunState, lang: Lang) -> list[EventLine]:

@@ -7,7 +7,7 @@ from typing import Any
 from engine.contract.bounds import as_json
 from engine.contract.glances import DataGlance, ModelGlance
 from engine.contract.messages import Message
-from engine.contract.texts import Lang, say, short_count
+from engine.contract.texts import Lang, named, say, short_count
 from sft_tui.found import DataFile, Found, ModelPlace, RunHere
 from sft_tui.next_steps import Step
 from sft_tui.queue.lines import state_short
@@ -32,7 +32,7 @@ def data_words(about: DataGlance | Message | None, lang: Lang) -> str:
         names = say("list.separator", lang).join(safe(name, COLUMNS) for name in about.columns[:MOST_COLUMNS])
         parts.append(names + ("…" if len(about.columns) > MOST_COLUMNS else ""))
     if about.script:
-        parts.append(say(f"script.{about.script}", lang))
+        parts.append(named("written", about.script, lang))
     return " · ".join(filter(None, parts))
 
 

@@ -36,7 +36,7 @@ class ImportPlan:
     @classmethod
     def of(cls, source: str) -> "ImportPlan":
         """The usual values: a tenth for validation, a twentieth for the test, files that exist under no name yet."""
-        return cls(source, {"sample": "0", "history": "", **USUAL_SHARES, **_targets(Path(source))})
+        return cls(source, {"sample": "", "history": "", **USUAL_SHARES, **_targets(Path(source))})
 
     def request(self) -> dict[str, Any]:
         """The arguments of the import; raises FieldError."""

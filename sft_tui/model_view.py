@@ -9,6 +9,7 @@ from engine.contract.model_reports import ShownModel, TemplateFacts, TrainingNee
 from engine.contract.presets import preset
 from engine.contract.requests import ShowRequest
 from engine.contract.texts import Lang, say
+from sft_tui.model_choice import frozen_words
 from sft_tui.preflight import ask_engine
 from sft_tui.preflight.fix import Start, as_path
 from sft_tui.text import cut, pad, safe, size, width
@@ -119,7 +120,7 @@ def _template(about: Message | TemplateFacts, lang: Lang) -> str:
 def _need(need: TrainingNeed, free: int, lang: Lang) -> str:
     """What learns in a way of training, in which memory, and whether this machine has it free."""
     counts = {"trained": need.trained, "memory": size(need.bytes) if need.bytes else "-"}
-    what = say(f"shown.way.{need.way}", lang, **counts, frozen=safe(str(need.settings.get("freeze", ""))))
+    what = say(f"shown.way.{need.way}", lang, **counts, frozen=frozen_words(str(need.settings.get("freeze", "")), lang))
     if not need.bytes:
         return what
     return what + say("shown.fits" if need.bytes <= free else "shown.too_large", lang, free=size(free))

@@ -1,6 +1,7 @@
 """Which rows made the loss of a step: the rows that a run kept, each with its share."""
 
 import math
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from engine.contract.weighed import RowBeginning
 from sft_tui.text import cut, safe, width
 
 DEVIATIONS, LEAST_TIMES = 5.0, 1.5  # above the median loss of a token, and times it, from which a row is an outlier
+MARKERS = re.compile(r"<\|[^<>|]{1,40}\|>")  # of a chat template, which leave no room for what a row is about
 GIVEN, LINE = 60, 400  # characters of what comes before the learned text, and of both
 COLUMNS = ("share", "loss", "tokens", "row", "text")
 MOST_RANGES = 6  # of kept steps that are named
@@ -137,5 +139,7 @@ def beginning(begun: RowBeginning | None, lang: Lang) -> str:
         return ""
     if begun.changed:
         return say("rows.changed", lang)
-    parts = " ".join(begun.given.split())[-GIVEN:], begun.learned.strip()
+    given = " ".join(MARKERS.sub(" ", begun.given).split())
+    given = f"…{given[-GIVEN:]}" if len(given) > GIVEN else given
+    parts = given, MARKERS.sub(" ", begun.learned).strip()
     return safe(" → ".join(filter(None, parts)), LINE)

@@ -30,8 +30,10 @@ def freeze(model: Any, names: str, parts: Parts) -> Frozen:
     trained = sum(p.numel() for p in everything if p.requires_grad)
     if not trained:
         raise InputError("nothing_trainable", freeze=names)
+    counts = {"trained": f"{trained:,}", "total": f"{total:,}"}
+    frozen = ", ".join(names_in(names))
     notices = [
-        Message.of("trainable", trained=f"{trained:,}", total=f"{total:,}", frozen=", ".join(names_in(names)) or "-")
+        Message.of("trainable", **counts, frozen=frozen) if frozen else Message.of("trainable_unfrozen", **counts)
     ]
     head = model.get_output_embeddings()
     if head is not None and not head.weight.requires_grad and head.weight is model.get_input_embeddings().weight:

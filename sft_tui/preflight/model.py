@@ -20,7 +20,8 @@ from sft_tui.text import safe
 # Peak learning rates that are usual for LoRA, and for whole causal models; those of other families vary widely.
 USUAL_RATES = {"lora": 2e-4, "causal": 2e-5}
 ODD = 9.99  # times these; below 10, which may come out of a division as a bit less
-LONGEST_TITLE = 32  # characters of a model's name, and of what is frozen, on one line
+LONGEST_TITLE = 32  # characters of a model's name, and of a part that is frozen, on one line
+MOST_FROZEN = 3  # parts on it
 SHAPE = ("d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads")
 
 
@@ -105,11 +106,14 @@ def learning(model: Model) -> Phrase:
     how = [safe(model.facts.title, LONGEST_TITLE), model.facts.kind]
     if config.lora_rank:
         how.append(f"LoRA r {config.lora_rank}")
-    if frozen := [part for part in map(str.strip, config.freeze.split(",")) if part]:
-        how.append(safe(f"freeze {', '.join(frozen)}", LONGEST_TITLE))
+    title: str | Phrase = " · ".join(how)
+    if frozen := tuple(part for part in map(str.strip, config.freeze.split(",")) if part):
+        named = [Phrase(f"frozen.{part}", fallback=safe(part, LONGEST_TITLE)) for part in frozen[:MOST_FROZEN]]
+        more = ("…",) if len(frozen) > MOST_FROZEN else ()
+        title = Phrase.of("item.joined", done=title, more=Phrase.of("learning.frozen", parts=(*named, *more)))
     counts = {"trained": short_count(sizes.trained), "total": short_count(sizes.parameters)}
     part = "all" if sizes.trained == sizes.parameters else "some"
-    return Phrase.of(f"learning.{part}", model=" · ".join(how), **counts)
+    return Phrase.of(f"learning.{part}", model=title, **counts)
 
 
 # --- remedies
@@ -249,7 +253,8 @@ MODEL.error("lora_new_model", "A new model has no adapters.", subject="lora_rank
 @MODEL.check("model", "ok")
 def _model(model: Model) -> Iterator[Seen]:
     """Its family and its parameters."""
-    shown = {"path": model.facts.name, "family": model.facts.family, "frozen": model.config.freeze or "-"}
+    frozen = model.config.freeze or Phrase.of("frozen.none")
+    shown = {"path": model.facts.name, "family": model.facts.family, "frozen": frozen}
     counts = {"trained": f"{model.sizes.trained:,}", "total": f"{model.sizes.parameters:,}"}
     verified, wrapper = model.facts.verified, model.facts.wrapper
     texts = {

@@ -117,7 +117,7 @@ def _small(
 def _nothing(shown: Charted, metric: str, plot: Plot, lang: Lang) -> str:
     """Why there is nothing to draw; empty if there is something."""
     if not shown.steps:
-        return say("screen.no_steps", lang)
+        return say("screen.no_steps" if shown.alive else "screen.never_a_step", lang)
     known = [bucket for series in plot.series for bucket in series.buckets if bucket.known]
     if metric == "padding" and not any(bucket.high > 0 for bucket in known):
         return say("screen.zero_throughout", lang)

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from rich.cells import cell_len
+
 from engine.contract.texts import Lang, say
 from sft_tui.chat_model import ChatState, Exchange
 from sft_tui.screen.ink import Line, filled, frame, side_by_side
@@ -39,7 +41,9 @@ def draw(view: ChatView, width: int, height: int) -> list[Line]:
         lines = body(model, view.lang, columns - 4)
         first = shown_from(view.top(place), len(lines), rows - 2)
         title: Line = [(safe(model.name, 200), "head")]
-        blocks.append(frame(title, lines[first : first + max(0, rows - 2)], columns, rows, note(model, view.lang)))
+        room = columns - 10 - cell_len(model.name)
+        shown = lines[first : first + max(0, rows - 2)]
+        blocks.append(frame(title, shown, columns, rows, note(model, view.lang, room)))
     if _in_a_row(len(blocks), width):
         return side_by_side(*blocks)
     return [line for block in blocks for line in block]
@@ -76,8 +80,8 @@ def moved(view: ChatView, place: int, by: int, width: int, height: int) -> int |
     return None if first >= shown_from(None, lines, rows - 2) else max(0, first)
 
 
-def note(model: ChatState, lang: Lang) -> Line:
-    """What the last reply of a model took: memory and tokens a second, or what the model is doing."""
+def note(model: ChatState, lang: Lang, room: int) -> Line:
+    """What the last reply of a model took: memory, if there is room, and its pace; or what the model is doing."""
     if model.state in ("waiting", "loading"):
         return [(say(f"chat.{model.state}", lang), "warn")]
     if model.state == "ended":
@@ -85,6 +89,8 @@ def note(model: ChatState, lang: Lang) -> Line:
     words = [size(model.memory)] if model.memory else []
     if model.last is not None:
         words.append(say("chat.speed", lang, speed=f"{model.speed:.1f}"))
+    while len(words) > 1 and cell_len(" · ".join(words)) > room:
+        words = words[1:]
     return [(" · ".join(words), "dim")]
 
 

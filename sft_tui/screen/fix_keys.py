@@ -11,6 +11,7 @@ KEYS: dict[str, dict[frozenset[str], str]] = {
     "pause": {frozenset(): "p"},
     "stop": {frozenset(): "s"},
     "test": {frozenset(): "T"},
+    "reply": {frozenset({"--model"}): "i"},
     "runs": {frozenset(): "l"},
     "logs": {frozenset({"--trainer"}): "o"},
 }

@@ -14,6 +14,8 @@ WIDE = 100
 LEAST_FOLDER = 12  # columns, next to what the machine has free
 MOST_DETAIL, MOST_NUMBERED = 2, 9  # lines, and steps that have a key
 HEAD, NAME, LEAST_WORDS = 8, 30, 14  # columns of the kinds, at most of a name, and at least of what it is
+MOST_WORDS = 3  # lines of what it is, if there is room for all of them
+LEAST_STEPS = 50  # columns of the steps, next to a list that needs many
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,20 @@ def draw(view: HereView, width: int, height: int) -> list[Line]:
     else:
         title.append((_tail(folder, width - columns(title)), "accent"))
     if width >= WIDE:
-        left = width * 9 // 20
+        left = _left(view, width)
         body = side_by_side(_here(view, left, height - 1), _next(view, width - left, height - 1))
     else:
         lower = _lower(view, width, height)
         body = [*_here(view, width, height - 1 - lower), *_next(view, width, lower)]
     return filled([fit(title, width), *body], width, height)
+
+
+def _left(view: HereView, width: int) -> int:
+    """The columns of the left panel of a wide screen: as many as what lies here needs, within limits."""
+    rows = [row for some in rows_of(view.found, view.lang).values() for row in some]
+    names = min(NAME, max((columns([(name, "")]) for name, _ in rows), default=0))
+    needed = HEAD + names + 2 + max((columns([(words, "")]) for _, words in rows), default=0) + 4
+    return max(width * 9 // 20, min(needed, width - LEAST_STEPS))
 
 
 def _lower(view: HereView, width: int, height: int) -> int:
@@ -59,7 +69,7 @@ def _lower(view: HereView, width: int, height: int) -> int:
 def step_at(view: HereView, width: int, height: int, x: int, y: int) -> int:
     """The step at a position of the screen; -1 for none."""
     if width >= WIDE:
-        left, top, room = width * 9 // 20, 2, height - 3
+        left, top, room = _left(view, width), 2, height - 3
         if x < left:
             return -1
         inner = width - left - 4
@@ -90,19 +100,27 @@ def _things(view: HereView, width: int, room: int) -> list[Line]:
             break
     longest = max((columns([(name, "")]) for some in rows.values() for name, _ in some), default=0)
     name_width = min(longest, NAME, max(12, width - HEAD - LEAST_WORDS))
-    lines = [line for kind in KINDS for line in _kind_lines(rows[kind][:most], kind, name_width, view.lang)]
-    if more:
-        lines.append([(say("here.left_out", view.lang, count=more), "dim")])
-    return lines
+    widths = (name_width, max(1, width - HEAD - name_width - 2))
+    last: list[Line] = [[(say("here.left_out", view.lang, count=more), "dim")]] if more else []
+    shown: list[Line] = []
+    for most_words in range(MOST_WORDS, 0, -1):
+        shown = [line for kind in KINDS for line in _kind_lines(rows[kind][:most], kind, widths, most_words, view.lang)]
+        if len(shown) + len(last) <= room:
+            break
+    return shown + last
 
 
-def _kind_lines(rows: list[tuple[str, str]], kind: str, name_width: int, lang: Lang) -> list[Line]:
-    """The files, models or runs: the name of each, and what it is."""
+def _kind_lines(
+    rows: list[tuple[str, str]], kind: str, widths: tuple[int, int], most_words: int, lang: Lang
+) -> list[Line]:
+    """The files, models or runs: the name of each, and what it is, each within its columns."""
     lines: list[Line] = []
     for place, (name, words) in enumerate(rows):
         head = say(f"here.{kind}_head", lang) if not place else ""
-        shown = _tail(name, name_width)
-        lines.append([*fit([(head, "head")], HEAD), *fit([(shown, "")], name_width), ("  ", ""), (words, "dim")])
+        shown = _tail(name, widths[0])
+        first, *more = wrapped(words, widths[1], most_words) or [""]
+        lines.append([*fit([(head, "head")], HEAD), *fit([(shown, "")], widths[0]), ("  ", ""), (first, "dim")])
+        lines += [[(" " * (HEAD + widths[0] + 2), ""), (part, "dim")] for part in more]
     return lines
 
 

@@ -44,12 +44,15 @@ class ImportScreen(FormScreen):
     ImportScreen.mapping #columns { display: block; }
     ImportScreen.mapping #rows { display: none; }
     ImportScreen.narrow .columns { layout: vertical; }
-    ImportScreen.narrow #values { width: 1fr; height: 11; }
+    ImportScreen.narrow #values { width: 1fr; height: auto; max-height: 14; }
     ImportScreen.narrow #rows, ImportScreen.narrow #columns { width: 1fr; }
     ImportScreen .field { height: 1; width: 1fr; }
     ImportScreen .field Label { width: 17; }
     ImportScreen .field Input { width: 1fr; }
-    ImportScreen #fault { color: $ink-bad; text-style: bold; }
+    ImportScreen #fault { color: $ink-bad; text-style: bold; display: none; }
+    ImportScreen #fault.shown { display: block; }
+    ImportScreen #hint { color: $ink-dim; display: none; }
+    ImportScreen #hint.shown { display: block; }
     """
 
     def __init__(self, source: str, done: Callable[[str], None] | None = None) -> None:
@@ -76,8 +79,8 @@ class ImportScreen(FormScreen):
         options = OptionList(id="columns", classes="framed", markup=False)
         pairs = [(Label(markup=False), Input(id=name, highlighter=HARMLESS)) for name in FIELDS]
         fields = [Horizontal(*pair, classes="field") for pair in pairs]
-        faults = Static(id="fault", markup=False)
-        values = Vertical(Static(id="counts", markup=False), *fields, faults, id="values", classes="framed")
+        below = (Static(id="fault", markup=False), Static(id="hint", markup=False))
+        values = Vertical(Static(id="counts", markup=False), *fields, *below, id="values", classes="framed")
         yield Horizontal(rows, options, values, classes="columns")
 
     def first_focus(self) -> Widget | None:
@@ -120,6 +123,14 @@ class ImportScreen(FormScreen):
             self.found = None
             self.read()
         self._show()
+
+    def on_descendant_focus(self) -> None:
+        """Says what the value that is typed now is for."""
+        name = self.focused.id or "" if self.typed_into and self.focused is not None else ""
+        hint = self.query_one("#hint", Static)
+        hint.set_class(bool(name), "shown")
+        hint.update(say(f"import_screen.{name}.help", self.services.options.lang) if name else "")
+        super().on_descendant_focus()
 
     # --- reading
 
@@ -166,6 +177,7 @@ class ImportScreen(FormScreen):
         if not self.is_open:
             return
         self.found = report
+        self.notice = ("", "") if self._queued else self.notice
         self._fault("")
         self._show()
         if self._queued:
@@ -174,6 +186,7 @@ class ImportScreen(FormScreen):
 
     def _unreadable(self, error: InputError, found: dict[str, str]) -> None:
         """Asks for the columns if that is what is missing; else shows why nothing can be imported."""
+        self.notice = ("", "") if self._queued else self.notice
         self._queued = False
         if not self.is_open:
             return
@@ -191,6 +204,11 @@ class ImportScreen(FormScreen):
         if name == "columns" and not self._names():
             return say("import_screen.no_columns", self.services.options.lang)
         return ""
+
+    def offered(self, action: actions.Action) -> bool:
+        """As in the base class, and the import once there is something to import and while none runs."""
+        ready = bool(self.mapping) or (self._wanted is None and (self.found or self.written) is not None)
+        return super().offered(action) and (action.name != "go" or ready)
 
     @property
     def footer_labels(self) -> Mapping[str, str]:
@@ -262,6 +280,8 @@ class ImportScreen(FormScreen):
             self._continue(self.written)
         elif self.found is None:
             self._queued = not self.query_one("#fault", Static).has_class("shown")
+            if self._queued:
+                self.show_notice(say("here.queued", lang))
         else:
             try:
                 how = self.plan.request()

@@ -89,7 +89,11 @@ def fit(line: Line, width: int, role: str = "") -> Line:
     for text, of in line:
         size = cell_len(text)
         if size > left:
-            fitted.append((cut(text, left), of))
+            if left:
+                fitted.append((cut(text, left), of))
+            elif fitted and text.strip():
+                before, role_before = fitted[-1]
+                fitted[-1] = (cut(f"{before}…", cell_len(before)), role_before)
             left = 0
             break
         fitted.append((text, of))
@@ -101,9 +105,9 @@ def fit(line: Line, width: int, role: str = "") -> Line:
 
 def cut(text: str, width: int) -> str:
     """`text` in exactly `width` columns, with an ellipsis at its end if it was cut."""
-    if cell_len(text) <= width:
+    if cell_len(text) <= width or cell_len(text.rstrip()) <= width:
         return set_cell_size(text, width)
-    return set_cell_size(text, width - 1) + "…" if width > 0 else ""
+    return set_cell_size(set_cell_size(text, width - 1).rstrip() + "…", width) if width > 0 else ""
 
 
 def frame(title: Line, body: Sequence[Line], width: int, height: int, note: Line | None = None) -> list[Line]:

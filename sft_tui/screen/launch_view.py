@@ -332,7 +332,7 @@ def _meaning(view: LaunchView, width: int, height: int) -> list[Line]:
     lines: list[Line] = []
     if view.panel == "settings":
         name = view.summary[view.cursor]
-        lines += [[(part, "")] for part in wrap(setting_of(name).help(view.lang), width - 4)[:2]]
+        lines += [[(part, "")] for part in wrapped(setting_of(name).help(view.lang), width - 4, 2)]
     known = meaning.Meaning(view.config, view.processes, view.report, view.findings, view.lang)
     lines += meaning.draw(known, width - 4)
     return frame([(say("screen.meaning", view.lang), "head")], lines, width, height)

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 from engine.contract.texts import say
 from sft_tui import log_fold
 from sft_tui.log_lines import LogLine
-from sft_tui.screen.ink import Line, fit, frame
+from sft_tui.screen.ink import Line, Span, fit, frame
 from sft_tui.screen.run_contents import RunView, Selection
 from sft_tui.text import safe
 from sft_tui.wrapping import wrapped
 
 MOST_LINES = 4  # for one entry if the panel fills the screen
 ROLES = {"step": "dim", "note": "", "data": "", "warning": "warn", "error": "bad", log_fold.FOLD: "accent"}
+SEPARATOR: Span = (" · ", "dim")  # between the parts of the note in the frame
 
 
 def draw(view: RunView, width: int, height: int) -> list[Line]:
@@ -26,7 +27,7 @@ def draw(view: RunView, width: int, height: int) -> list[Line]:
     follows = say("screen.back", lang, lines=selection.log_back) if selection.log_back else say("screen.follow", lang)
     note: Line = [*_about_search(view), (follows, "accent")]
     if selection.level != "notes":
-        note = [(say(f"screen.level_{selection.level}", lang) + " ", "warn"), *note]
+        note = [(say(f"screen.level_{selection.level}", lang), "warn"), SEPARATOR, *note]
     body = brief(view, width - 4, height - 2)
     return frame([(say("screen.log_panel", lang), "head")], body, width, height, note)
 
@@ -42,12 +43,12 @@ def _about_search(view: RunView) -> Line:
     elif found:
         counted = say("screen.hits", lang, count=len(found))
     elif view.searched >= 1:
-        return [(say("screen.no_line", lang, words=words) + " ", "warn")]
+        return [(say("screen.no_line", lang, words=words), "warn"), SEPARATOR]
     else:
         counted = ""
     if view.searched < 1:
         counted += " " + say("screen.searching", lang, percent=f"{100 * view.searched:.0f}")
-    return [(f"/{words} ", "warn"), (counted.strip() + " ", "head")]
+    return [(f"/{words} ", "warn"), (counted.strip(), "head"), SEPARATOR]
 
 
 class Shown(NamedTuple):

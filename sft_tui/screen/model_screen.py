@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from rich.text import Text
 from textual import work
 from textual.containers import VerticalScroll
 from textual.content import Content
@@ -22,8 +23,7 @@ from sft_tui.screen.form_screen import FormScreen
 from sft_tui.screen.form_style import styled
 from sft_tui.screen.ink import Line, columns, fit
 from sft_tui.text import safe
-
-NAME = 22  # columns of the name of a way
+from sft_tui.wrapping import wrap
 
 
 class ModelScreen(FormScreen):
@@ -97,6 +97,7 @@ class ModelScreen(FormScreen):
         if not self.is_open:
             return
         self._free = free
+        self.notice = ("", "") if self._queued else self.notice
         if isinstance(found, InputError):
             self.fault = found.message.text(self.services.options.lang)
         else:
@@ -117,16 +118,28 @@ class ModelScreen(FormScreen):
         facts.update("\n".join(model_view.about_lines(self.found, lang, width)))
         kept = options.highlighted or 0
         options.clear_options()
-        for need in self._needs:
-            options.add_option(Option(styled(self._line(need, self.found, width), ink)))
+        for lines in self._lines(self.found, width) if self._needs else ():
+            options.add_option(Option(Text("\n").join(styled(line, ink) for line in lines)))
         options.highlighted = min(kept, len(self._needs) - 1) if self._needs else None
         self.draw()
 
-    def _line(self, need: TrainingNeed, found: ShownModel, width: int) -> Line:
-        name, detail = model_choice.way_words(need, found, self._free, self.services.options.lang)
-        wide = max(NAME, columns([(name, "")]))
-        line: Line = [*fit([(name, "")], min(wide, width // 2)), ("  ", ""), (detail, "")]
-        return [*line, (f"  {need.preset}", "dim")] if columns(line) + len(need.preset) + 2 <= width else line
+    def _lines(self, found: ShownModel, width: int) -> list[list[Line]]:
+        """The ways to train it, with what each takes next to its name, or below it if that is too long."""
+        words = [model_choice.way_words(need, found, self._free, self.services.options.lang) for need in self._needs]
+        names, details = (max(columns([(text, "")]) for text in texts) for texts in zip(*words, strict=True))
+        shown: list[list[Line]] = []
+        for need, (name, detail) in zip(self._needs, words, strict=True):
+            if names + details + 2 > width:
+                shown.append([[(name, "")], *([("  " + part, "dim")] for part in wrap(detail, width - 2))])
+                continue
+            line: Line = [*fit([(name, "")], names + 2), *fit([(detail, "")], details)]
+            preset: Line = [(f"  {need.preset}", "dim")]
+            shown.append([[*line, *preset] if columns([*line, *preset]) <= width else line])
+        return shown
+
+    def offered(self, action: actions.Action) -> bool:
+        """As in the base class, without taking a way that is not known yet."""
+        return super().offered(action) and (action.name != "go" or bool(self._needs))
 
     def move(self, by: int) -> None:
         """Moves the cursor over the ways."""
@@ -144,6 +157,8 @@ class ModelScreen(FormScreen):
         place = self.query_one("#ways", OptionList).highlighted
         if self.found is None or place is None:
             self._queued = self.found is None and not self.fault
+            if self._queued:
+                self.show_notice(say("here.queued", self.services.options.lang))
             return
         need = self._needs[place]
         self.services.launch_with(need.preset, model_choice.settings_of(need, self.found, self.path, self.files))

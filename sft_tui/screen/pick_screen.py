@@ -22,7 +22,7 @@ from sft_tui.screen.editor import HARMLESS
 from sft_tui.screen.form_screen import FormScreen
 from sft_tui.screen.form_style import styled
 from sft_tui.screen.ink import Line
-from sft_tui.screen.pick_view import About, option_line
+from sft_tui.screen.pick_view import About, name_columns, option_line
 from sft_tui.text import safe
 
 IDLE_SECONDS = 0.1  # between two looks for candidates that nothing is known of
@@ -117,9 +117,10 @@ class PickScreen(FormScreen):
     def _show_list(self) -> None:
         options, ink, lang = self.options, self.services.options.ink, self.services.options.lang
         width = max(20, self.app.size.width - 5)
+        names = name_columns(self.listed, width)
         options.clear_options()
         for one in self.listed:
-            line = option_line(one, self._known.get(one.path), width, lang)
+            line = option_line(one, self._known.get(one.path), names, width, lang)
             options.add_option(Option(styled(line, ink)))
         if not self.listed:
             options.add_option(Option(styled([(say("pick.nothing", lang), "dim")], ink), disabled=True))
@@ -153,7 +154,7 @@ class PickScreen(FormScreen):
         self._known[one.path] = about
         if self.is_open and one in self.listed:
             width = max(20, self.app.size.width - 5)
-            line = option_line(one, about, width, self.services.options.lang)
+            line = option_line(one, about, name_columns(self.listed, width), width, self.services.options.lang)
             self.options.replace_option_prompt_at_index(self.listed.index(one), styled(line, self.services.options.ink))
 
     def on_resize(self, _event: object) -> None:

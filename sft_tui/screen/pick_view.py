@@ -1,5 +1,7 @@
 """The lines of the picker of paths: a candidate, and what it is."""
 
+from collections.abc import Sequence
+
 from engine.contract.glances import DataGlance, ModelGlance
 from engine.contract.messages import Message
 from engine.contract.texts import Lang, say
@@ -10,14 +12,19 @@ from sft_tui.screen.ink import Line, columns, fit
 from sft_tui.text import safe
 
 About = DataGlance | ModelGlance | Message | None
-NAME = 44  # columns, at most
+USUAL_NAME, NAME = 24, 44  # columns of a name, at most
 TAGGED = ("recent", "cached", "demo", "hub", "typed")
 
 
-def option_line(candidate: Candidate, about: About, width: int, lang: Lang) -> Line:
+def name_columns(listed: Sequence[Candidate], width: int) -> int:
+    """The columns of the names in a list of this width."""
+    longest = max((columns([(safe(one.name, 400), "")]) for one in listed), default=0)
+    return max(10, min(max(USUAL_NAME, longest), NAME, width // 2))
+
+
+def option_line(candidate: Candidate, about: About, name_width: int, width: int, lang: Lang) -> Line:
     """A candidate on one line: its name, what it is, and from where."""
     tag = say(f"pick.{candidate.kind}", lang) if candidate.kind in TAGGED else ""
-    name_width = max(10, min(NAME, width // 2))
     name = shortened(safe(candidate.name, 400), name_width)
     words = what_it_is(candidate, about, lang)
     room = max(0, width - name_width - 2 - (columns([(tag, "")]) + 2 if tag else 0))

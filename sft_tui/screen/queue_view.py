@@ -10,7 +10,7 @@ from sft_tui.queue import lines
 from sft_tui.queue.entries import Entry, Queue
 from sft_tui.screen.ink import Ink, Line, columns, filled, fit, frame
 from sft_tui.text import safe
-from sft_tui.wrapping import wrap
+from sft_tui.wrapping import wrap, wrapped
 
 LEAST_LIST = 6  # lines of the list
 MOST_WRONG = 4  # lines about a damaged queue
@@ -91,7 +91,7 @@ def _wrong(view: QueueView, width: int) -> list[Line]:
         texts.append((say("screen.queue_dead", view.lang), "warn"))
     found: list[Line] = []
     for words, role in texts:
-        parts = wrap(safe(words, 400), max(8, width - 4))[:MOST_WRONG]
+        parts = wrapped(safe(words, 400), max(8, width - 4), MOST_WRONG)
         found += [fit([("! " if not place else "  ", role), (part, role)], width) for place, part in enumerate(parts)]
     return found
 

@@ -81,7 +81,7 @@ def _title(view: RowsView) -> Line:
 def _list(view: RowsView, width: int, height: int) -> list[Line]:
     cells = [tuple(say(f"rows.column.{name}", view.lang) for name in COLUMNS[:4]), *map(step_rows.numbers, view.rows)]
     widths = [max(cell_len(row[place]) for row in cells) for place in range(4)]
-    body = [fit(_cells(cells[0], widths, "dim", "  ", say("rows.column.text", view.lang)), width - 4)]
+    body = [fit(_cells(cells[0], widths, "dim", "   ", say("rows.column.text", view.lang)), width - 4)]
     first = _first(view, height)
     for place in range(first, min(len(view.rows), first + max(0, height - 3))):
         one, here = view.rows[place], place == view.cursor
@@ -89,7 +89,7 @@ def _list(view: RowsView, width: int, height: int) -> list[Line]:
         role = "select" if here else "dim" if out else "bad" if one.outlier else ""
         mark = "x" if out else "!" if one.outlier else " "
         words = step_rows.beginning(view.begun.get(one.row.sample), view.lang)
-        body.append(fit(_cells(cells[place + 1], widths, role, ("▸" if here else " ") + mark, words), width - 4))
+        body.append(fit(_cells(cells[place + 1], widths, role, ("▸" if here else " ") + mark + " ", words), width - 4))
     spike = any(one.spike for one in view.steps)
     title: Line = [(step_rows.heading(view.steps, view.lang), "bad" if spike else "head")]
     unkept = sum(one.count - len(one.rows) for one in view.steps)

@@ -14,7 +14,7 @@ from sft_tui.screen.ink import Line, bar, columns, filled, fit, side_by_side
 from sft_tui.screen.run_contents import RunView, Selection
 from sft_tui.screen.run_layout import Area, areas
 from sft_tui.text import safe
-from sft_tui.wrapping import wrap
+from sft_tui.wrapping import wrapped
 
 
 def draw(view: RunView, width: int, height: int) -> list[Line]:
@@ -121,15 +121,14 @@ def _bars(view: RunView, width: int) -> list[Line]:
 def certificate(end: events.RunEnded, width: int, lang: Lang) -> list[Line]:
     """How the run ended: why, what to do, and the evidence."""
     role = "good" if end.exit_code == 0 else "bad"
-    lines: list[Line] = [[(f" {part}", role)] for part in wrap(safe(end.message.what(lang), 600), width - 2)[:3]]
+    lines: list[Line] = [[(f" {part}", role)] for part in wrapped(safe(end.message.what(lang), 600), width - 2, 3)]
     fix = safe(fix_keys.with_keys(end.message.fix(lang)), 600)
     if fix:
-        lines += [[(f" {part}", "")] for part in wrap(fix, width - 2)[:3]]
+        lines += [[(f" {part}", "")] for part in wrapped(fix, width - 2, 3)]
     if end.apply:
         shown = ", ".join(f"{safe(name, 40)} = {safe(str(value), 40)}" for name, value in end.apply.items())
         lines.append([(" f ", "key"), (say("screen.apply", lang, settings=shown), "")])
-    short = [(k, v) for k, v in end.evidence.items() if "\n" not in v.strip() and not k.startswith("peak_")]
-    if short and end.exit_code:
-        evidence = " · ".join(f"{safe(name, 40)} {safe(value, 80)}" for name, value in short[:4])
-        lines.append([(f" {evidence}", "dim")])
+    if end.exit_code:
+        evidence = say("shown.joined", lang).join(event_text.evidence_words(end, lang))
+        lines += [[(f" {part}", "dim")] for part in wrapped(safe(evidence, 600), width - 2, 2) if part]
     return [fit(line, width) for line in lines]

@@ -255,6 +255,11 @@ class SettingsScreen(FormScreen, PresetKeys):
             return say("screen.nothing_to_reset", self.lang)
         return self.why_no_preset_key(name)
 
+    @property
+    def footer_labels(self) -> Mapping[str, str]:
+        """What enter does while a value is given."""
+        return {"edit": say("settings.footer_take", self.lang)} if self.value.mode else {}
+
     def on_key(self, event: Key) -> None:
         """As in the base class, but ctrl+c closes the editor, and no character is lost before a text has the focus."""
         if self.passed_on(event):

@@ -90,18 +90,19 @@ def grouped(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def line(view: SettingsView, name: str, width: int, *, role: str = "") -> Line:
-    """A setting: a star if it was changed, its name, and at the right end what it was, its value and its unit."""
-    column = NAME if width >= MARK + NAME + LEAST_VALUE else max(LEAST_NAME, width - MARK - LEAST_VALUE)
+    """A setting: a star if it was changed, its name, and at the right end what it was if that fits, and its value."""
+    column = min(len(name), NAME if width >= MARK + NAME + LEAST_VALUE else max(LEAST_NAME, width - MARK - LEAST_VALUE))
     room = max(0, width - MARK - column - 1)
     changed, dead = name in view.changed, not view.applies(name)
     named = role or ("dim" if dead else "head" if setting_of(name).essential else "")
-    value = _value(view, name, room)
+    value = _value(view, name, room, in_columns=width >= MARK + NAME + 1 + LEAST_VALUE + UNIT)
     left = room - columns([(value, "")])
-    was = tail(view.was(name), left - 1) if left > 1 else ""
+    was = view.was(name)  # whole or not at all: a piece of it says nothing
+    was = f"{was} " if was and columns([(was, "")]) < left else ""
     mark = "*" if changed else "-" if dead else " "
     shown: Line = [(f"{mark} ", "accent" if changed else "dim"), *fit([(name, named)], column), (" ", "")]
-    gap = left - columns([(was, "")]) - (1 if was else 0)
-    shown += [(" " * gap, ""), (f"{was} " if was else "", "dim"), (value, _value_role(changed, dead))]
+    gap = left - columns([(was, "")])
+    shown += [(" " * gap, ""), (was, "dim"), (value, _value_role(changed, dead))]
     return fit(shown, width)
 
 
@@ -109,22 +110,23 @@ def _value_role(changed: bool, dead: bool) -> str:
     return "accent" if changed else "dim" if dead else ""
 
 
-def _value(view: SettingsView, name: str, room: int) -> str:
+def _value(view: SettingsView, name: str, room: int, *, in_columns: bool) -> str:
     """The value with its unit, numbers in a column of their own if there is room."""
     unit = setting_of(name).unit_in(view.lang)
-    if KINDS[name] is str or room < LEAST_VALUE + UNIT:
+    if KINDS[name] is str or not in_columns:
         return tail(f"{view.text(name)} {unit}".strip(), room)
     behind = "".join(text for text, _ in fit([(f" {unit}", "")], UNIT))
     return tail(view.text(name), room - UNIT) + behind
 
 
 def tail(text: str, width: int) -> str:
-    """The end of a text in at most `width` columns, with an ellipsis before it if it was cut."""
+    """The end of a text in at most `width` columns, with an ellipsis before it if it was cut, a path at a folder."""
     if columns([(text, "")]) <= width:
         return text
     while text and columns([(text, "")]) > width - 1:
         text = text[1:]
-    return f"…{text}" if width > 0 else ""
+    folder = text.find("/", 0, len(text) - 1)
+    return f"…{text[max(0, folder) :]}" if width > 0 else ""
 
 
 def allowed(name: str) -> str:

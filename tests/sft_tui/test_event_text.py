@@ -75,3 +75,12 @@ def test_a_preset_of_ones_own_is_named_without_a_summary() -> None:
     (first, second) = (event_text.lines(event, RunState(), "en")[0].text for event in (own, STARTED))
     assert first == "Configuration shop"
     assert second.startswith("Configuration sft-small (TrainConfigSFTSmall): ")
+
+
+def test_the_evidence_of_an_end_is_in_words_with_the_reading_at_its_end() -> None:
+    evidence = {"rank": "0", "signal": "SIGKILL", "memory_available": "21.00 GB | 20.90 GB", "memory_total": "25.33 GB"}
+    end = events.RunEnded("killed", 1, Message("ended_killed"), {**evidence, "traceback": "a\nb", "other": "\x1b7"})
+    assert event_text.evidence_words(end, "en") == [
+        "memory available in the seconds before, of 25.33 GB: 21.00 GB | 20.90 GB", "other: ␛7",
+    ]  # fmt: skip
+    assert event_text.evidence_words(end, "zh")[0] == "结束前几秒的可用内存（共 25.33 GB）：21.00 GB | 20.90 GB"

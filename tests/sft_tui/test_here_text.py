@@ -18,7 +18,7 @@ EVERYTHING = Found(DATA, (MODEL, BEST, ModelPlace("m.gguf", "gguf")), (STOPPED, 
 
 
 @pytest.mark.parametrize(("glance", "words"), [
-    (DataGlance("jsonl", 2140, True, form="messages", shape="messages", script="Han"), "2,140 conversations · Han"),
+    (DataGlance("jsonl", 2140, True, form="messages", shape="messages", script="Han"), "2,140 conversations · Chinese"),
     (DataGlance("csv", 310, True, columns=("问题", "回答")), "310 rows · 问题, 回答"),
     (DataGlance("jsonl", 2_000_000, False, shape="prompt/response"), "about 2,000,000 rows"),
     (DataGlance("csv", 1, True, columns=("\x1b[31mred", "b", "c", "d", "e")), "1 row · ␛[31mred, b, c, d…"),

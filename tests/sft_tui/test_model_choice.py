@@ -32,3 +32,10 @@ def test_a_model_without_a_tokenizer_takes_the_presets() -> None:
     need = replace(NEEDS[0], preset="sft-small", settings={"tokenizer": "", "freeze": ""})
     assert model_choice.settings_of(need, SHOWN, "m", {})["tokenizer"] == ""
     assert "tokenizer" not in model_choice.settings_of(need, replace(SHOWN, tokenizer=None), "m", {})
+
+
+def test_what_is_frozen_is_said_in_words() -> None:
+    assert model_choice.frozen_words("embeddings,layers.0-14", "en") == "embeddings and first 15 layers"
+    assert model_choice.frozen_words("embeddings,layers.0-0", "en") == "embeddings and first 1 layer"
+    assert model_choice.frozen_words("embeddings,layers.0-14", "zh") == "词嵌入和前 15 层"
+    assert model_choice.frozen_words("encoder, my.layer", "en") == "encoder and my.layer"

@@ -38,7 +38,7 @@ def test_a_model_is_described_in_words() -> None:
     )  # fmt: skip
     for part in parts:
         assert part in " ".join(shown.split())
-    assert "thoughts of earlier answers are dropped" in " ".join(shown.split())
+    assert "the reasoning of earlier answers is dropped" in " ".join(shown.split())
 
 
 def test_each_way_of_training_has_its_command_and_whether_it_fits() -> None:

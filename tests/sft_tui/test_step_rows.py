@@ -83,6 +83,9 @@ def test_the_table_fits_the_terminal(losses: list[float], given_text: str, learn
 
 def test_a_row_is_shown_by_what_is_learned_of_it() -> None:
     assert step_rows.beginning(RowBeginning(1, "Q: hi\n\n", " there"), "en") == "Q: hi → there"
+    chat = RowBeginning(1, "<|im_start|>system\nYou help.<|im_end|>\n" + "who " * 20, "I am.<|im_end|>")
+    assert step_rows.beginning(chat, "en").startswith("…")
+    assert step_rows.beginning(chat, "en").endswith("who → I am.")
     assert "another row" in step_rows.beginning(RowBeginning(1, changed=True), "en")
     assert step_rows.beginning(None, "en") == ""
 

@@ -36,7 +36,7 @@ from tests.catalogues import TEXTS, modules, placeholders
 # Only reported if there are several.
 NEVER_ONE = {
     "message.world_mismatch.what", "message.launched_alone.what", "message.launched_alone.fix",
-    "message.attempts_spent.what", "message.trainable.what", "screen.compare_few",
+    "message.attempts_spent.what", "message.trainable.what", "message.trainable_unfrozen.what", "screen.compare_few",
     "check.processes_over_gpus.what", "check.processes_over_cores.what", "check.model.what",
 }  # fmt: skip
 
@@ -89,7 +89,7 @@ NAMED: dict[str, set[str] | None] = {
     "action": {f"{action.scope}.{action.name}" for action in ACTIONS},
     "scope": set(SCOPES),
     "check": set(CHECKS),
-    "script": {script for _, script in _RANGES},
+    "script": {script for _, script in _RANGES}, "written": {script for _, script in _RANGES},
     "model": None, "model_kind": None, "format": None, "item": None, "subject": None, "verified": None,
     "precision": None,
 }  # fmt: skip

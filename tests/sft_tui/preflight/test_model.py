@@ -149,14 +149,14 @@ T5 = ModelFacts("t5.bin", "t5", 500, Sizes(188_000_000, 107_000_000), 4000, titl
     ("facts", "settings", "en", "zh"),
     [
         (LLAMA, {"lora_rank": 16, "freeze": ""}, "SmolLM2-135M · causal · LoRA r 16 · 4.9 M of 134.5 M learn",
-         "SmolLM2-135M · causal · LoRA r 16 · 134.5 M 中训练 4.9 M"),
-        (T5, {}, "t5.bin · t5 · freeze encoder, embeddings · 107.0 M of 188.0 M learn",
-         "t5.bin · t5 · freeze encoder, embeddings · 188.0 M 中训练 107.0 M"),
+         "SmolLM2-135M · causal · LoRA r 16 · 训练 4.9 M / 134.5 M 个参数"),
+        (T5, {}, "t5.bin · t5 · frozen: encoder, embeddings · 107.0 M of 188.0 M learn",
+         "t5.bin · t5 · 冻结：编码器、词嵌入 · 训练 107.0 M / 188.0 M 个参数"),
         (replace(LLAMA, sizes=Sizes(1_500_000_000, 1_500_000_000)), {"freeze": ""},
-         "SmolLM2-135M · causal · all 1.5 B learn", "SmolLM2-135M · causal · 全部 1.5 B 参与训练"),
+         "SmolLM2-135M · causal · all 1.5 B learn", "SmolLM2-135M · causal · 训练全部 1.5 B 个参数"),
         (replace(LLAMA, sizes=Sizes(9000, 400)), {"freeze": "layers.0-11 ,, norm"},
-         "SmolLM2-135M · causal · freeze layers.0-11, norm · 400 of 9,000 learn",
-         "SmolLM2-135M · causal · freeze layers.0-11, norm · 9,000 中训练 400"),
+         "SmolLM2-135M · causal · frozen: layers.0-11, norm · 400 of 9,000 learn",
+         "SmolLM2-135M · causal · 冻结：layers.0-11、norm · 训练 400 / 9,000 个参数"),
     ],
 )  # fmt: skip
 def test_what_learns_is_said_on_a_line(facts: ModelFacts, settings: dict[str, Any], en: str, zh: str) -> None:

@@ -56,7 +56,7 @@ def test_replies_are_shown_without_names_and_in_the_order_of_the_trial() -> None
     line = next(line for line in shown.splitlines() if "of base" in line)
     assert line.index("of tuned") < line.index("of base")
     source = " ".join(shown.split())
-    assert "prompts of data/test.parquet, data/valid␛.parquet; left out, as the training file has them: 4" in source
+    assert "prompts of data/test.parquet, data/valid␛.parquet, without 4 that the training file has too" in source
 
 
 def test_a_judged_reply_is_marked_when_one_returns_to_it() -> None:

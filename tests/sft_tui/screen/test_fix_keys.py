@@ -18,6 +18,7 @@ from sft_tui.screen import actions, fix_keys
         ("sft-tui run sft-small --learn_rate 3e-5 --fresh", "a"),
         ("sft-tui stop sft-small-2", "s"),
         ("sft-tui logs --trainer", "o"),
+        ("sft-tui reply --model model_save/x/best 'hello'", "i"),
     ],
 )
 def test_a_command_becomes_its_key(command: str, key: str) -> None:

@@ -3,8 +3,9 @@
 import pytest
 from hypothesis import given, settings
 
+from engine.contract.glances import DataGlance
 from engine.contract.texts import Lang
-from sft_tui.found import Found
+from sft_tui.found import DataFile, Found
 from sft_tui.next_steps import next_steps
 from sft_tui.screen import here_view
 from sft_tui.screen.here_view import HereView
@@ -48,3 +49,14 @@ def test_the_step_under_the_cursor_is_shown_and_found_by_the_mouse(size: tuple[i
 
 def test_a_waiting_step_says_so() -> None:
     assert "as soon as this is read" in plain(here_view.draw(view("reading", queued=True), 120, 39))
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_list_of_a_wide_screen_is_cut_nowhere(lang: Lang) -> None:
+    names = [f"data/chat_{part}.parquet" for part in ("test", "train", "valid")]
+    about = DataGlance("parquet", 168, True, form="messages", shape="messages", script="Latin")
+    found = Found(data=tuple(DataFile(name, 1, 1, about) for name in names))
+    shown = here_view.draw(HereView("~/train", found, tuple(next_steps(found)), lang=lang), 120, 39)
+    listed = [line[: line.index("││")] for line in plain(shown).splitlines() if "││" in line]
+    assert sum(("English etc." if lang == "en" else "英文等") in line for line in listed) == len(names)
+    exact(shown, 120, 39)

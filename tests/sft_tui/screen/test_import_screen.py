@@ -183,14 +183,15 @@ def test_a_wrong_value_is_shown_in_its_place() -> None:
 def test_every_value_is_reached_by_keys() -> None:
     async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
         await until(pilot, lambda: screen.found)
-        assert "tab values" in footer(screen)
+        assert "tab settings" in footer(screen)
         await pilot.press("tab")
         assert screen.focused is screen.query_one("#sample", Input)
+        assert text(screen, "hint") == "The number of rows to draw at random; empty: all of them."
+        assert "^q quit" in footer(screen)
         await pilot.press("end", "backspace", *"40", "tab", "tab", "shift+tab")
         assert screen.focused is screen.query_one("#valid_ratio", Input)
         await pilot.press("enter")
-        await until(pilot, lambda: screen.written)
-        assert screen.focused is screen.query_one("#rows")
+        await until(pilot, lambda: screen.written and screen.focused is screen.query_one("#rows"))
 
     play("data.jsonl", steps)
     assert sum(rows(f"data/chat_{part}.parquet") for part in ("train", "valid", "test")) == 40

@@ -56,3 +56,10 @@ def test_no_theme_but_its_name_says_so_has_colours() -> None:
 def test_ascii_replaces_every_drawing_character() -> None:
     drawn = "".join(map(chr, ink.TO_ASCII)) + ink.BLOCKS
     assert ink.Ink("16", ascii=True).text(drawn).isascii()
+
+
+def test_what_is_cut_ends_with_an_ellipsis_wherever_it_is_cut() -> None:
+    assert ink.plain(ink.fit([("abcd", ""), ("efgh", "dim")], 6)) == "abcde…"
+    assert ink.plain(ink.fit([("abcd", ""), ("efgh", "dim")], 4)) == "abc…"
+    assert ink.plain(ink.fit([("abcd", ""), ("  ", "dim")], 4)) == "abcd"
+    assert ink.fit([("拉丁字母", "")], 6) == [("拉丁… ", "")]

@@ -44,6 +44,10 @@ def play(steps: Steps, size: tuple[int, int] = (120, 40), path: str = "models/sm
     asyncio.run(asyncio.wait_for(go(), 60))
 
 
+def footer(screen: ModelScreen) -> str:
+    return "".join(part for line in screen.bottom_lines(120) for part, _ in line)
+
+
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     found: list[Any] = []
@@ -56,6 +60,7 @@ def test_a_model_is_shown_with_what_would_learn(size: tuple[int, int], launched:
     async def steps(pilot: Pilot[int], screen: ModelScreen) -> None:
         await until(pilot, lambda: screen.found)
         assert "134,515,008 parameters" in str(screen.query_one("#facts", Static).content)
+        assert "enter prepare the run" in footer(screen)
         ways = [str(option.prompt) for option in screen.query_one("#ways", OptionList).options]
         assert ways[0].startswith("LoRA r 16")
         assert "t.parquet" in str(screen.query_one("#ways").border_subtitle)
@@ -81,8 +86,10 @@ def test_enter_before_the_model_is_read_takes_the_first_way(
     monkeypatch.setattr(model_view, "shown", shown)
 
     async def steps(pilot: Pilot[int], screen: ModelScreen) -> None:
+        assert "enter" not in footer(screen)
         await pilot.press("enter")
         assert not launched
+        assert "as soon as this is read" in screen.notice[0]
         known.set()
         await until(pilot, lambda: launched)
         assert launched[0][0] == "chat-lora"

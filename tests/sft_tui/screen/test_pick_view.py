@@ -7,7 +7,7 @@ from engine.contract.glances import DataGlance, ModelGlance
 from engine.contract.messages import Message
 from sft_tui.candidates import Candidate
 from sft_tui.screen.ink import columns
-from sft_tui.screen.pick_view import About, option_line, shortened, what_it_is
+from sft_tui.screen.pick_view import About, name_columns, option_line, shortened, what_it_is
 from tests.sft_tui.screen.conftest import WIDTHS
 
 FILE = Candidate("data/a.jsonl", "recent", "data/很长的名字\x1b[31m.jsonl")
@@ -18,14 +18,14 @@ MODEL = ModelGlance("smol", "llama", "causal", 134_515_008, "bf16", 1, True, Tru
 @settings(max_examples=25, deadline=None)
 @given(width=WIDTHS)
 def test_a_line_is_as_wide_as_asked_for(width: int) -> None:
-    line = option_line(FILE, ROWS, width, "zh")
+    line = option_line(FILE, ROWS, name_columns([FILE], width), width, "zh")
     assert columns(line) == width
     assert "\x1b" not in "".join(text for text, _ in line)
 
 
 def test_a_line_says_what_it_is_and_from_where() -> None:
-    text = "".join(part for part, _ in option_line(FILE, ROWS, 100, "en"))
-    assert "200 conversations · Han" in text
+    text = "".join(part for part, _ in option_line(FILE, ROWS, 44, 100, "en"))
+    assert "200 conversations · Chinese" in text
     assert text.endswith("recent")
 
 

@@ -106,3 +106,20 @@ def test_a_line_has_exactly_its_width(name: str, width: int, lang: Lang, path: s
     assert columns(settings_view.line(view, name, width)) == width
     for line in settings_view.about(view, name, [], width):
         assert columns(line) <= width
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_what_a_setting_was_is_shown_whole_or_not_at_all(lang: Lang) -> None:
+    view = view_of(lang, epochs=7, test_file="data/a_rather_long_name_of_a_file.parquet")
+    for width in range(20, 120):
+        shown = plain([settings_view.line(view, "test_file", width)])
+        assert view.was("test_file") in shown or "my_test" not in shown
+        assert shown.count(")") == shown.count("(")
+        assert shown.startswith("* test_file")
+    assert view.was("epochs") in plain([settings_view.line(view, "epochs", 50)])
+
+
+def test_a_path_that_is_too_long_begins_at_a_folder() -> None:
+    assert settings_view.tail("/home/me/models/SmolLM2", 18) == "…/models/SmolLM2"
+    assert settings_view.tail("data/chat_train.parquet", 12) == "…ain.parquet"
+    assert settings_view.tail("model_save/tokenizer/", 12) == "…/tokenizer/"
