@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 from engine.contract import events
 from engine.contract.events import Event
+from engine.contract.messages import InputError
 from engine.contract.presets import built_in
 from engine.contract.scores import Measured, all_measures, score_phrases, shown
 from engine.contract.texts import Lang, filled, named, say, template
@@ -104,24 +105,39 @@ def ended_lines(event: events.RunEnded, lang: Lang) -> list[EventLine]:
 
 
 def evidence_words(event: events.RunEnded, lang: Lang) -> list[str]:
-    """What is known of an end beyond its message, each fact in words with the reading itself at its end."""
-    total = text.safe(event.evidence.get("memory_total", ""), 40)
-    return [
-        _fact_words(name, text.safe(value, 300), total, lang)
-        for name, value in event.evidence.items()
-        if _is_short(value) and not name.startswith(SAID)
-    ]
+    """What is known of an end beyond its message: the memory in a sentence, other facts as they were read."""
+    evidence = {name: text.safe(value, 300) for name, value in event.evidence.items() if _is_short(value)}
+    total = evidence.get("memory_total", "")
+    known: list[str] = []
+    if total and "memory_available" in evidence:
+        most = _extreme(evidence.pop("memory_of_ranks", "-"), max)
+        known = [
+            say("evidence.memory", lang, free=_extreme(evidence.pop("memory_available"), min), total=total, most=most)
+        ]
+    return known + [_fact(name, value, lang) for name, value in evidence.items() if not name.startswith(SAID)]
+
+
+def _fact(name: str, value: str, lang: Lang) -> str:
+    known = template(f"evidence.{name}", lang)
+    return filled(known, {"value": value}) if known else f"{text.safe(name, 80)}: {value}"
+
+
+def _extreme(readings: str, choose: Callable[..., str]) -> str:
+    """The smallest or the largest of some sizes with bars between them."""
+    return choose((one.strip() for one in readings.split("|")), key=_bytes)
+
+
+def _bytes(reading: str) -> int:
+    """The bytes of a reading, of the first rank if it is of several; 0 if it is not a size."""
+    try:
+        return text.parse_size(reading.partition(",")[0])
+    except InputError:
+        return 0
 
 
 def _is_short(value: str) -> bool:
     """Whether a piece of evidence fits on a line; tracebacks and stacks are in the log."""
     return "\n" not in value.strip()
-
-
-def _fact_words(name: str, value: str, total: str, lang: Lang) -> str:
-    known = template(f"evidence.{name}_of", lang) if total else ""
-    known = known or template(f"evidence.{name}", lang)
-    return filled(known, {"value": value, "total": total}) if known else f"{text.safe(name, 80)}: {value}"
 
 
 def _started(event: events.RunStarted, _state: RunState, lang: Lang) -> list[EventLine]:

@@ -331,7 +331,7 @@ def _end_of_lost(run_dir: RunDir, record: RunRecord, state: RunState, *, restart
     said = _last_line(run_dir.supervisor_output)
     if not _newest_attempt(run_dir, state) and said and not restarted:  # it could not even begin
         return certificate.unstartable(record, said)
-    evidence = {"last_event": state.last_at}
+    evidence = {"last_event": state.last_at[:19].replace("T", " ")}
     if state.host is not None:
         evidence["memory_available"] = text.size(state.host.memory_available)
     step = state.step.step if state.step else 0

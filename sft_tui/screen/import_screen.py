@@ -26,6 +26,7 @@ from sft_tui.screen.form_screen import FormScreen
 from sft_tui.screen.form_style import styled
 from sft_tui.screen.ink import Line, columns, fit
 from sft_tui.text import safe
+from sft_tui.wrapping import wrap
 
 SETTLED_SECONDS = 0.4  # without a key, before the rows are read again
 SHOWN_SECONDS = 0.3  # between two lines of progress
@@ -129,7 +130,7 @@ class ImportScreen(FormScreen):
         name = self.focused.id or "" if self.typed_into and self.focused is not None else ""
         hint = self.query_one("#hint", Static)
         hint.set_class(bool(name), "shown")
-        hint.update(say(f"import_screen.{name}.help", self.services.options.lang) if name else "")
+        hint.update(self._wrapped(say(f"import_screen.{name}.help", self.services.options.lang)) if name else "")
         super().on_descendant_focus()
 
     # --- reading
@@ -171,7 +172,13 @@ class ImportScreen(FormScreen):
 
     def _say(self, words: str) -> None:
         if self.is_open:
-            self.query_one("#counts", Static).update(words)
+            self.query_one("#counts", Static).update(self._wrapped(words))
+
+    def _wrapped(self, words: str) -> str:
+        """A text on lines of the panel of the values, broken where Chinese may be, which Textual does not know."""
+        width = self.app.size.width
+        width -= 0 if self.has_class("narrow") else width * 3 // 5
+        return "\n".join(wrap(words, max(20, width - 5)))
 
     def _take(self, report: ImportReport) -> None:
         if not self.is_open:
@@ -357,7 +364,7 @@ class ImportScreen(FormScreen):
     def _fault(self, words: str) -> None:
         fault = self.query_one("#fault", Static)
         fault.set_class(bool(words), "shown")
-        fault.update(safe(words, LONGEST_NOTICE))
+        fault.update(self._wrapped(safe(words, LONGEST_NOTICE)))
 
     def _show(self) -> None:
         """Shows the rows, their numbers, and how they will be split."""

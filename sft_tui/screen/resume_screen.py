@@ -20,6 +20,7 @@ from sft_tui.screen.form_screen import FormScreen
 from sft_tui.screen.form_style import styled
 from sft_tui.screen.ink import Line
 from sft_tui.text import number, safe
+from sft_tui.wrapping import wrap
 
 
 class ResumeScreen(FormScreen):
@@ -73,7 +74,8 @@ class ResumeScreen(FormScreen):
             lang, rule = self.services.options.lang, setting_of(name)
             unit = f" [{rule.unit_in(lang)}]" if rule.unit else ""
             choices = f" {' | '.join(rule.choices)}" if rule.choices else ""
-            self.query_one("#meaning", Label).update(rule.help(lang) + unit + choices)
+            words = wrap(rule.help(lang) + unit + choices, max(20, self.app.size.width - 4))
+            self.query_one("#meaning", Label).update("\n".join(words))
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Removes the error of a setting that is being corrected."""

@@ -129,6 +129,6 @@ def certificate(end: events.RunEnded, width: int, lang: Lang) -> list[Line]:
         shown = ", ".join(f"{safe(name, 40)} = {safe(str(value), 40)}" for name, value in end.apply.items())
         lines.append([(" f ", "key"), (say("screen.apply", lang, settings=shown), "")])
     if end.exit_code:
-        evidence = say("shown.joined", lang).join(event_text.evidence_words(end, lang))
+        evidence = " ".join(event_text.evidence_words(end, lang))
         lines += [[(f" {part}", "dim")] for part in wrapped(safe(evidence, 600), width - 2, 2) if part]
     return [fit(line, width) for line in lines]

@@ -77,10 +77,17 @@ def test_a_preset_of_ones_own_is_named_without_a_summary() -> None:
     assert second.startswith("Configuration sft-small (TrainConfigSFTSmall): ")
 
 
-def test_the_evidence_of_an_end_is_in_words_with_the_reading_at_its_end() -> None:
-    evidence = {"rank": "0", "signal": "SIGKILL", "memory_available": "21.00 GB | 20.90 GB", "memory_total": "25.33 GB"}
-    end = events.RunEnded("killed", 1, Message("ended_killed"), {**evidence, "traceback": "a\nb", "other": "\x1b7"})
+def test_the_evidence_of_an_end_is_in_words() -> None:
+    readings = {"memory_available": "21.00 GB | 20.90 GB | 22.00 GB", "memory_of_ranks": "1.50 GB, 1.40 GB | 0 B, 0 B"}
+    said = {"rank": "0", "signal": "SIGKILL", "memory_total": "25.33 GB", "traceback": "a\nb", "other": "\x1b7"}
+    end = events.RunEnded("killed", 1, Message("ended_killed"), {**said, **readings})
     assert event_text.evidence_words(end, "en") == [
-        "memory available in the seconds before, of 25.33 GB: 21.00 GB | 20.90 GB", "other: ␛7",
-    ]  # fmt: skip
-    assert event_text.evidence_words(end, "zh")[0] == "结束前几秒的可用内存（共 25.33 GB）：21.00 GB | 20.90 GB"
+        "In the seconds before, at least 20.90 GB of 25.33 GB of memory was free; the trainer took at most "
+        "1.50 GB, 1.40 GB.",
+        "other: ␛7",
+    ]
+    assert event_text.evidence_words(end, "zh")[0] == (
+        "结束前几秒，内存至少还有 20.90 GB 可用（共 25.33 GB），训练进程最多占用 1.50 GB, 1.40 GB。"
+    )
+    strange = events.RunEnded("killed", 1, Message("x"), {"memory_available": "much|", "memory_total": "more"})
+    assert "more" in event_text.evidence_words(strange, "en")[0]

@@ -87,7 +87,7 @@ def test_all_prompts_are_judged_and_the_tally_is_kept(judged: Played) -> None:
         found = judging.summary(RunDir(Path("logs/mine-3")).blind)
         assert found is not None
         assert (found.names, found.judged, found.equal) == (("base", "tuned"), 3, 1)
-        assert "the training file has them: 4" in " ".join(shown(screen).split())
+        assert "without 4 that the training file has too" in " ".join(shown(screen).split())
 
     judged(steps)
 

@@ -94,7 +94,7 @@ def test_the_row_that_made_the_spike_comes_first_with_its_tokens(logs: Path) -> 
         await until(pilot, lambda: "hardeasy" in shown(screen))
         lines = shown(screen).splitlines()
         assert "step 15, epoch 1: loss 3.300 (!), 4 rows" in lines[0]
-        assert "▸!69.7 %  9.200       5    1  ask 1 → answer 1" in lines[2]
+        assert "▸! 69.7 %  9.200       5    1  ask 1 → answer 1" in lines[2]
         assert "losses by the best model (step 2)" in shown(screen)
         assert "████" in shown(screen)
         await pilot.press("down")

@@ -112,7 +112,7 @@ def test_marked_runs_are_compared_on_pages(three: Path, size: tuple[int, int]) -
             await pilot.press("tab")
         assert "reply 3" in seen()
         assert "reply 2" in seen()
-        while "What began from what" not in seen():
+        while "Origins" not in seen():
             await pilot.press("tab")
         assert "None of them began from another run." in seen()
 
