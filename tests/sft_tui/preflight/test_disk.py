@@ -31,7 +31,7 @@ def test_the_token_store_counts_until_it_is_written(config: RunConfig, tmp_path:
     (finding,) = disk.findings(config, need, tmp_path / "logs", store)
     assert need["token store"] == 2_000_000
     assert "token store 2.00 MB, token store 3.00 MB already written" in finding.what("en")
-    assert "分词缓存 3.00 MB（已写入）" in finding.what("zh")
+    assert "已写入的分词缓存 3.00 MB" in finding.what("zh")
     assert "检查点" in finding.what("zh")
 
 
