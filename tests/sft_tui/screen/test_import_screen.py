@@ -66,7 +66,7 @@ def play(source: str, steps: Steps, size: tuple[int, int] = (120, 40)) -> list[s
 
 
 def text(screen: ImportScreen, name: str) -> str:
-    return str(screen.query_one(f"#{name}", Static).content)
+    return " ".join(str(screen.query_one(f"#{name}", Static).content).split())
 
 
 def footer(screen: ImportScreen) -> str:
