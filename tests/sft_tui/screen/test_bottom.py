@@ -100,9 +100,3 @@ def test_a_long_choice_is_cut_once(words: str) -> None:
     assert shown[-1].count("…") == 1
     question.pressed("down")
     assert "sft-tui data import va.parquet" in "".join(text for line in asked(question, 60) for text, _ in line)
-
-
-def test_keys_that_type_characters_are_not_offered_where_these_are_typed() -> None:
-    shown = "".join(text for text, _ in footer(actions.PICK, "en", 80, lambda _: True, typing=True))
-    assert "^q quit" in shown
-    assert footer_at(actions.PICK, "en", 80, shown.index("quit"), lambda _: True, typing=True) == "quit"
