@@ -74,7 +74,8 @@ class HereScreen(CanvasScreen):
                     return
                 if first or not found.reading:
                     reading = host.read([], Path())
-                    memory, disk = (size(one) if one else "-" for one in (reading.memory_available, free_bytes(Path())))
+                    memory = size(reading.memory_available) if reading.memory_available else "-"
+                    disk = size(free_bytes(Path()))
                     words = say("here.machine", self.services.options.lang, memory=memory, disk=disk) + unseen
                     self.app.call_from_thread(self._show, found, words)
             first, looked = False, time.monotonic()
