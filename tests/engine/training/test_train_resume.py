@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from engine.contract import events
 from engine.contract.events import Record, Step
 from engine.contract.rundir import RunDir
+from engine.cpu import placement
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Outcome, Runner, TwoRanks
@@ -130,6 +131,20 @@ def test_a_run_stopped_after_any_step_resumes_exactly(
     assert resumed.all(events.Plan)[-1].step == step
     assert "resumed" in resumed.codes(events.Notice)
     assert_same(resumed, uncut[case])
+
+
+def test_a_run_as_on_a_gpu_resumes_exactly(
+    run_here: "Runner", cases: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the processor: one upload a step, casts that are kept, a fused update, kept encodings of an encoder."""
+    monkeypatch.setattr(placement, "on_host", lambda _: False)
+    settings = {**cases["bart"], "optimizer": "adamw"}
+    whole = run_here(**settings)
+    cut_after(7, run_here, tmp_path, **settings)
+    resumed = run_here(folder=tmp_path, resume=True, **settings)
+    assert (whole.code, resumed.code) == (0, 0)
+    assert_same(resumed, whole)
+    assert json.loads((resumed.output.checkpoint(STEPS) / "MANIFEST.json").read_text())["encodings"]
 
 
 def test_the_resumed_runs_use_dropout(run_here: "Runner", uncut: dict[str, "Outcome"]) -> None:
