@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -41,7 +42,7 @@ def candidates(setting: str, typed: str, recent: Sequence[str] = ()) -> list[Can
     """What the typed text may mean, the best first: below a folder if it is a path, else what has all its words."""
     what = fitting(setting)
     if is_path(typed):
-        found = list(_below(what, typed))
+        found = list(islice(_below(what, typed), MOST))  # what each folder holds is looked at
     else:
         words = typed.lower().split()
         found = [one for one in _at_first(what, recent) if all(word in one.name.lower() for word in words)]

@@ -139,6 +139,7 @@ class ChatModel:
         """Ends the process and the thread, at once."""
         self._closed = True
         self._round += 1
+        self.settled.set()  # another one may wait for it
         self._jobs.put(lambda: None)
         with self._changing:
             if self._conversation is not None:

@@ -134,8 +134,8 @@ def read(path: Path) -> Comparison | None:
 
 
 def write(path: Path, comparison: Comparison) -> None:
-    """Writes a comparison; raises OSError."""
-    write_json(path, as_json(comparison))
+    """Writes a comparison; raises OSError. Nothing waits for the disk: a key on the screen would."""
+    write_json(path, as_json(comparison), durable=False)
 
 
 def summary(path: Path) -> Tally | None:

@@ -231,6 +231,13 @@ def read_run(run_dir: RunDir) -> Run:
     return located(Run(run_dir, record, state, alive, written))
 
 
+def followed(run_dir: RunDir, follower: Follower) -> Run:
+    """A run as it is now, of which `follower` has read what came before; raises InputError."""
+    follower.poll()
+    record = run_dir.read_record()
+    return Run(run_dir, record, follower.state, True) if is_alive(run_dir, record) else read_run(run_dir)
+
+
 def located(run: Run) -> Run:
     """The run with the current path of its model, also in the text of its end: another run may have moved it aside."""
     home, end = run.record.output, run.state.ended

@@ -1,9 +1,10 @@
 """The end of a file that a process appends to, as lines made harmless: bounded, and read again only if it changed."""
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.contract.files import read_end, unreadable
+from engine.contract.files import read_piece, unreadable
 from sft_tui.text import safe
 
 TAIL_BYTES = 256 << 10
@@ -17,6 +18,7 @@ class Tail:
 
     path: Path
     lines: tuple[str, ...] = ()
+    begins: tuple[int, ...] = ()  # where in the file each of them begins, in bytes
     cut: bool = False  # whether there is more before these lines
     _known: tuple[int, int] = (-1, -1)  # size and time of the file that was read
 
@@ -30,22 +32,27 @@ class Tail:
             raise unreadable(self.path, error) from None
         if (status.st_size, status.st_mtime_ns) == self._known:
             return False
+        begin = max(0, status.st_size - TAIL_BYTES)
         try:
-            found = read_end(self.path, TAIL_BYTES)
+            found = read_piece(self.path, begin, TAIL_BYTES)
         except OSError as error:
             raise unreadable(self.path, error) from None
         self._known = status.st_size, status.st_mtime_ns
-        self._take(found, more=status.st_size > len(found))
+        self._take(found, begin)
         return True
 
-    def _take(self, found: bytes, *, more: bool) -> None:
-        lines = found.decode("utf-8", "replace").split("\n")
-        if more:
-            del lines[0]  # begins in the middle
+    def _take(self, found: bytes, begin: int) -> None:
+        lines = found.split(b"\n")
+        begins = list(itertools.accumulate((len(line) + 1 for line in lines), initial=begin))[: len(lines)]
+        if begin > 0:
+            del lines[0], begins[0]  # begins in the middle
         if lines and not lines[-1]:
-            del lines[-1]
-        self.cut = more or len(lines) > MOST_LINES
-        self.lines = tuple(safe(_last_of(line), LONGEST_LINE) for line in lines[-MOST_LINES:])
+            del lines[-1], begins[-1]
+        self.cut = begin > 0 or len(lines) > MOST_LINES
+        self.begins = tuple(begins[-MOST_LINES:])
+        self.lines = tuple(
+            safe(_last_of(line.decode("utf-8", "replace")), LONGEST_LINE) for line in lines[-MOST_LINES:]
+        )
 
 
 def _last_of(line: str) -> str:

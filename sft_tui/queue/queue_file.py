@@ -22,6 +22,7 @@ from sft_tui.queue.entries import Queue
 MACHINE = Path("/etc/machine-id")
 PATIENCE = 10.0  # seconds for another change, which takes milliseconds
 DAMAGED = "damaged"
+NUMBER_BYTES = 15  # of the number of the next entry
 
 
 @dataclass
@@ -93,17 +94,18 @@ class QueueFolder:
     @contextlib.contextmanager
     def changing(self) -> Iterator[Change]:
         """Changes the queue under its lock; raises InputError. A damaged file is kept aside, and the queue is empty."""
-        with self._locked():
+        with self._locked() as lock:
             try:
                 before = self.read()
             except InputError as error:
                 if error.message.code != "queue_damaged":
                     raise
                 self._keep_aside()
-                before = Queue(place="")
+                before = Queue(place="", following=_read_number(lock))
             change = Change(replace(before, place=self._here()))
             yield change
             if change.queue != before:
+                _write_number(lock, change.queue.following)
                 self._write(change.queue)
 
     def change(self, function: Callable[..., Queue], *args: Any, **how: Any) -> Queue:
@@ -136,8 +138,8 @@ class QueueFolder:
         return InputError("folder_unwritable", path=str(self.path), setting="logs", why=why)
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """The right to change the file, for a moment."""
+    def _locked(self) -> Iterator[int]:
+        """The right to change the file, for a moment: the descriptor of the lock."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             require_own_folder(self.path)
@@ -150,9 +152,20 @@ class QueueFolder:
                 if time.monotonic() > deadline:
                     raise InputError("queue_busy", path=str(self.path))
                 time.sleep(0.01)
-            yield
+            yield fd
         finally:
             os.close(fd)
+
+
+def _read_number(lock: int) -> int:
+    """The number of the next entry, which the file of the lock holds as well: a damaged queue has lost it."""
+    digits = os.pread(lock, NUMBER_BYTES, 0).strip()
+    return max(1, int(digits)) if digits.isdigit() else 1
+
+
+def _write_number(lock: int, number: int) -> None:
+    with contextlib.suppress(OSError):  # without it, the numbers begin with 1 after damage
+        os.pwrite(lock, b"%-*d" % (NUMBER_BYTES, number), 0)
 
 
 def _try_lock(fd: int) -> bool:

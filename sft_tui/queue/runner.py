@@ -33,6 +33,7 @@ from sft_tui.queue.entries import MOST_TRIES, Entry
 from sft_tui.queue.queue_file import QueueFolder
 
 TICK_SECONDS = 0.5
+END_SECONDS = 5.0  # for the end of a run to be written by another process that found it dead
 RETRY_SECONDS, RETRIES = 10.0, 6 * 360  # for six hours: a full disk must not end what runs at night
 PASSING = ("folder_unwritable", "queue_busy")  # why the queue's file could not be changed, but may be later
 BY_A_PERSON = ("stopped", "paused", "terminated")  # ends that somebody asked for
@@ -165,15 +166,23 @@ class Runner:
             self._lock.hold()  # in case its file was removed
             time.sleep(TICK_SECONDS)
         try:
-            end = runs.read_run(self._dir(entry.run)).state.ended
+            ended = self._end_of(entry.run)
         except InputError as error:
             self._set(entry.number, state="done", message=error.message)
             return
-        ended = end.reason if end is not None else ""
         with self.folder.changing() as change:
             change.queue = entries.changed(change.queue, entry.number, state="done", ended=ended)
             if ended in BY_A_PERSON:
                 change.queue = entries.with_pause(change.queue, Message.of("queue_run_stopped", run=entry.run))
+
+    def _end_of(self, name: str) -> str:
+        """How a run that is over ended, in a word; raises InputError, also if that is not known."""
+        deadline = time.monotonic() + END_SECONDS
+        while (end := runs.read_run(self._dir(name)).state.ended) is None:  # another process may be writing it
+            if time.monotonic() > deadline:
+                raise InputError("queue_no_end", run=name)
+            time.sleep(TICK_SECONDS)
+        return end.reason
 
     def _is_alive(self, name: str) -> bool:
         """Whether a run is alive; ended supervisors are reaped."""

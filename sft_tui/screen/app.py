@@ -179,9 +179,14 @@ class SftTuiApp(App[int], inherit_bindings=False):
         self._go_to(RunScreen, lambda: RunScreen(name), name)
 
     def launch_with(self, preset: str, values: Mapping[str, Any], based_on: str = "") -> None:
-        """Opens the launch screen with a preset and settings over it; `based_on` names the run they are from."""
+        """Opens the launch screen with a preset and settings over it; `based_on` names the run they are from.
+
+        Raises InputError, e.g. if there is no such preset any more.
+        """
+        from engine.contract import presets
         from sft_tui.screen.launch_screen import LaunchScreen
 
+        override(presets.preset(preset).config, dict(values))
         open_one = next((one for one in self.screen_stack if isinstance(one, LaunchScreen)), None)
         self._go_to(LaunchScreen, lambda: LaunchScreen(preset, values, based_on))
         if open_one is not None:

@@ -34,8 +34,9 @@ Done = Callable[[int, str], None]
 class Background:
     """A command in its own session; `done` is called in another thread with its exit code and output."""
 
-    def __init__(self, arguments: Sequence[str], lang: Lang, done: Done) -> None:
-        self.ended = False  # by `end`
+    def __init__(self, arguments: Sequence[str], lang: Lang, done: Done, shown: str = "") -> None:
+        """`shown` is the command as it is named to people."""
+        self.ended, self.shown = False, shown  # `ended`: by `end`
         self._done = done
         # A file and not a pipe: the command can still print when no reader is left.
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the command runs

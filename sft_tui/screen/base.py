@@ -415,7 +415,7 @@ class CanvasScreen(ActionScreen):
         if self.unseen:
             return
         if event.y != self.app.size.height - 1 or self.question is not None:
-            self.clicked(event.x, event.y)
+            self.try_to(lambda: self.clicked(event.x, event.y))
             return
         self.press_footer(event.x)
 

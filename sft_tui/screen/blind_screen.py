@@ -15,9 +15,10 @@ from engine.contract.facts import PromptFacts
 from engine.contract.messages import InputError, Message
 from engine.contract.requests import PromptsRequest
 from engine.contract.rundir import RunDir
-from engine.contract.texts import say
+from engine.contract.texts import LANGS, say
 from sft_tui import judging, runs
 from sft_tui.chat_model import ChatModel, Settings
+from sft_tui.chat_names import model_name
 from sft_tui.judging import Comparison, Trial
 from sft_tui.preflight.ask_engine import InspectorDied, ask
 from sft_tui.screen import actions, blind_view
@@ -114,7 +115,7 @@ class BlindScreen(CanvasScreen):
         found = judging.read(kept) if kept is not None else None
         notice = self._about_keeping(kept, found)
         try:
-            if found is None or found.names != names or file or again:
+            if found is None or not self._are(found.names, names) or file or again:
                 found = self._new(file, names, 0 if found is None else found.seed + 1)
         except InputError as error:
             if not worker.is_cancelled:
@@ -122,6 +123,11 @@ class BlindScreen(CanvasScreen):
             return
         if not worker.is_cancelled:
             self.app.call_from_thread(self._begin, found, notice)
+
+    def _are(self, kept: tuple[str, ...], names: tuple[str, ...]) -> bool:
+        """Whether the models of a comparison are these; it may have been begun in another language."""
+        others = [tuple(model_name(model.folder, lang) for model in self._models) for lang in LANGS]
+        return kept in (names, *others)
 
     def _about_keeping(self, kept: Path | None, found: Comparison | None) -> str:
         """What to know of the file of the judgements: that there is none, or that the one so far is lost."""
@@ -293,12 +299,14 @@ class BlindScreen(CanvasScreen):
 
     def move(self, by: int) -> None:
         """Scrolls both replies."""
-        self.top = max(0, self.top + by)
+        width, height = self.app.size
+        self.top = max(0, min(self.top + by, blind_view.most_top(self._shown, width, height - 1)))
+
+    @property
+    def _shown(self) -> BlindView:
+        fault, lang = safe(self.fault, 800), self.services.options.lang
+        return BlindView(self.comparison, self.place, self.top, self.doing, fault, lang)
 
     def view(self, width: int, height: int) -> list[Line]:
         """The comparison."""
-        options = self.services.options
-        fault, doing = safe(self.fault, 800), self.doing
-        return blind_view.draw(
-            BlindView(self.comparison, self.place, self.top, doing, fault, options.lang), width, height
-        )
+        return blind_view.draw(self._shown, width, height)

@@ -11,12 +11,14 @@ from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.texts import say
-from sft_tui import data_import, runs, starting
+from sft_tui import data_import, starting
 from sft_tui.preflight.fix import Action, Command, Edit, Import, Open, Resume, Set, Start, System, command_of
+from sft_tui.runs import Run
 from sft_tui.screen.background import Background, account, summary
 from sft_tui.screen.base import CanvasScreen
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.launch_view import LaunchView
+from sft_tui.screen.with_run import WithRun
 from sft_tui.text import safe
 
 
@@ -25,7 +27,7 @@ def must_be_copied(acts: Sequence[Action]) -> bool:
     return any(isinstance(one, System) or (isinstance(one, Set) and one.logs) for one in acts)
 
 
-class FixingScreen(CanvasScreen):
+class FixingScreen(WithRun, CanvasScreen):
     """A screen of a preset's problems that can fix them."""
 
     state: LaunchView
@@ -95,33 +97,43 @@ class FixingScreen(CanvasScreen):
 
     def run_behind(self, action: Import | Edit | Command, rest: Sequence[Action]) -> None:
         """Runs one of our own commands in the background, one at a time, and then the remaining actions."""
-        lang, shown = self.services.options.lang, command_of([action])
-        if self.state.task:
-            self.show_notice(say("screen.task_busy", lang, command=safe(self.state.task, 200)), "warn")
+        lang, running = self.services.options.lang, self.services.background
+        if running is not None:  # perhaps of a screen that was left
+            self.show_notice(say("screen.task_busy", lang, command=safe(running.shown, 200)), "warn")
             return
 
-        def done(code: int, printed: str) -> None:
-            self.app.call_from_thread(self._done, action, code, printed, rest)
+        app = self.app  # which a screen that was left does not know
 
-        self.state = replace(self.state, task=shown)
-        self.services.background = Background(action.argv[1:], lang, done)
+        def done(code: int, printed: str) -> None:
+            app.call_from_thread(self._done, action, code, printed, rest)
+
+        self.state = replace(self.state, task=command_of([action]))
+        self.services.background = Background(action.argv[1:], lang, done, self.state.task)
 
     def _done(self, action: Import | Edit | Command, code: int, printed: str, rest: Sequence[Action]) -> None:
         lang, task = self.services.options.lang, self.services.background
         self.state = replace(self.state, task="")
         self.services.background = None
         if task is not None and task.ended:
-            self.show_notice(say("screen.task_ended", lang), "warn")
+            self._report(say("screen.task_ended", lang), "warn")
         elif code:
-            self.show_notice(summary(printed), "bad")
+            self._report(summary(printed), "bad")
             if isinstance(action, Import):
                 self._find_columns(action, rest)
         else:
-            self.show_notice(account(printed), "good")
+            self._report(account(printed), "good")
             if rest:
                 self.try_to(lambda: self._carry_out(rest))
                 return
-        self.look()
+        if self.is_open:
+            self.look()
+
+    def _report(self, words: str | list[str], role: str) -> None:
+        """Shows here what became of a command, or where the user is if this screen was left."""
+        if self.is_open:
+            self.show_notice(words, role)
+        else:
+            self.services.notify_here(words if isinstance(words, str) else " ".join(words), role)
 
     @work(thread=True, exclusive=True, group="columns")
     def _find_columns(self, action: Import, rest: Sequence[Action]) -> None:
@@ -160,7 +172,9 @@ class FixingScreen(CanvasScreen):
 
     def open_or_resume(self, name: str) -> None:
         """Opens a run that is alive, and resumes any other."""
-        one = runs.read_run(runs.find(self.services.options.logs, name))
+        self.with_run(name, self._open_or_resume)
+
+    def _open_or_resume(self, one: Run) -> None:
         if one.alive:
             self.services.open_run(one.name)
         else:

@@ -1,5 +1,6 @@
 """The first screen: looks at the working folder in a thread, and carries out the next step."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from sft_tui.screen.base import SOURCE, CanvasScreen
 from sft_tui.screen.bottom import DIGITS
 from sft_tui.screen.here_view import HereView
 from sft_tui.screen.ink import Line
+from sft_tui.screen.with_run import WithRun
 from sft_tui.text import size
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ MODEL = "pretrained_model"  # setting
 LOOK_SECONDS, NAP_SECONDS = 5.0, 0.1  # between two looks at the folder, and at whether to end
 
 
-class HereScreen(CanvasScreen):
+class HereScreen(WithRun, CanvasScreen):
     """What lies in the folder, and the next steps."""
 
     scope = actions.HERE
@@ -73,11 +75,7 @@ class HereScreen(CanvasScreen):
                 if worker.is_cancelled:
                     return
                 if first or not found.reading:
-                    reading = host.read([], Path())
-                    memory = size(reading.memory_available) if reading.memory_available else "-"
-                    disk = size(free_bytes(Path()))
-                    words = say("here.machine", self.services.options.lang, memory=memory, disk=disk) + unseen
-                    self.app.call_from_thread(self._show, found, words)
+                    self.app.call_from_thread(self._show, found, self._machine(host) + unseen)
             first, looked = False, time.monotonic()
             while not worker.is_cancelled and (time.monotonic() - looked < LOOK_SECONDS or not self.in_front):
                 time.sleep(NAP_SECONDS)
@@ -86,6 +84,13 @@ class HereScreen(CanvasScreen):
         """GPUs that no run will use, in a few words."""
         makers = other_gpus.unusable()
         return " · " + say("here.gpu_unseen", self.services.options.lang, makers=makers) if makers else ""
+
+    def _machine(self, host: HostReader) -> str:
+        """What is free of memory and disk; of a folder that was removed meanwhile nothing is known."""
+        memory, disk = host.read([], Path()).memory_available, "-"
+        with contextlib.suppress(OSError):
+            disk = size(free_bytes(Path()))
+        return say("here.machine", self.services.options.lang, memory=size(memory) if memory else "-", disk=disk)
 
     def _show(self, found: Found, machine: str) -> None:
         steps = tuple(next_steps(found))
@@ -156,26 +161,24 @@ class HereScreen(CanvasScreen):
         from sft_tui import chat_names, demo, starting
 
         services, subject = self.services, step.subject
-        acts: dict[str, Callable[[], None]] = {
+
+        def resume(run: "Run") -> None:
+            services.start_run(starting.plan_resume(run.record, {}))
+
+        acts: dict[str, Callable[[], object]] = {
             "demo": lambda: services.begin_demo(demo.CHAT.last),
             "import": lambda: services.open_import(subject),
             "data": lambda: services.pick_path(SOURCE, "", services.open_import),
             "model": lambda: services.pick_path(MODEL, "", lambda path: services.open_model(path, step.files)),
             "learn": lambda: services.open_model(subject, step.files),
             "watch": lambda: services.open_run(subject),
-            "resume": lambda: services.start_run(starting.plan_resume(self._run(subject).record, {})),
-            "talk": lambda: services.open_chat(chat_names.models_of(self._run(subject)), subject),
-            "test": lambda: services.start_run(starting.plan_test(self._run(subject), {})),
+            "resume": lambda: self.with_run(subject, resume),
+            "talk": lambda: self.with_run(subject, lambda run: services.open_chat(chat_names.models_of(run), subject)),
+            "test": lambda: self.with_run(subject, lambda run: services.start_run(starting.plan_test(run, {}))),
             "queue": services.open_queue,
             "launch": lambda: self.do("launch"),
         }
         acts[step.kind]()
-
-    def _run(self, name: str) -> "Run":
-        """A run by its name; raises InputError."""
-        from sft_tui import runs
-
-        return runs.read_run(runs.find(self.services.options.logs, name))
 
 
 def _same(one: Step, other: Step | None) -> bool:

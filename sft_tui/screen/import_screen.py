@@ -342,8 +342,11 @@ class ImportScreen(FormScreen):
         """Closes the screen, and passes the training file on."""
         services = self.services
         services.back()
-        if self._done is not None:
-            self._done(found.train)
+        try:
+            if self._done is not None:
+                self._done(found.train)
+        except InputError as error:
+            services.notify_here(error.message.text(services.options.lang), "bad")
 
     def do_back(self) -> None:
         """Cancels the import or the choice of columns, or leaves."""

@@ -10,24 +10,23 @@ from textual import work
 from textual.worker import get_current_worker
 
 from engine.contract.config import override
-from engine.contract.locks import is_locked
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset, presets
 from engine.contract.texts import say
-from sft_tui import chat_names, demo, remembered, runs, starting
-from sft_tui.found import Progress
+from sft_tui import chat_names, remembered, starting
 from sft_tui.preflight.check import Report, check
 from sft_tui.preflight.fix import Action, Command
 from sft_tui.preflight.missing import ROWS
 from sft_tui.preflight.report import subject
 from sft_tui.preflight.request import CheckRequest
-from sft_tui.screen import actions, launch_view
+from sft_tui.screen import actions, launch_view, preset_states
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.data_view import data_files
 from sft_tui.screen.fixing_screen import FixingScreen
 from sft_tui.screen.ink import Line
-from sft_tui.screen.launch_view import PANELS, LaunchView, Resumable
+from sft_tui.screen.launch_view import PANELS, LaunchView
 from sft_tui.screen.preset_keys import Draft, PresetKeys
+from sft_tui.screen.preset_states import PresetStates
 from sft_tui.text import parse_size, safe
 
 SETTLED_SECONDS = 0.3  # without a key, before the check begins
@@ -46,6 +45,7 @@ class LaunchScreen(FixingScreen, PresetKeys):
         self._named = bool(name)
         self.state = LaunchView(name or next(iter(presets())), values=dict(values or {}), based_on=based_on)
         self.watcher: Callable[[], None] | None = None
+        self._refreshed = 0  # how often the presets were read again at once
 
     @property
     def draft(self) -> Draft:
@@ -54,8 +54,8 @@ class LaunchScreen(FixingScreen, PresetKeys):
 
     def on_mount(self) -> None:
         """Checks the first preset."""
-        self._refresh()
-        self.set_interval(REFRESH_SECONDS, self._refresh_periodically)
+        self.refresh_presets()
+        self.set_interval(REFRESH_SECONDS, self.refresh_behind)
         nothing = not any(path for pattern in ROWS for path in Path().glob(pattern))
         new_here = self.state.offer_demo and nothing and not Path(self.state.config.train_file).exists()
         if new_here and not self._named:
@@ -65,7 +65,7 @@ class LaunchScreen(FixingScreen, PresetKeys):
 
     def on_screen_resume(self) -> None:
         """Checks again: a run may have made what was missing."""
-        self._refresh()
+        self.refresh_behind()
         if self.state.report is not None:
             self.look()
         self.draw()
@@ -146,43 +146,53 @@ class LaunchScreen(FixingScreen, PresetKeys):
             chosen = [finding for finding in findings if finding.level != "ok"]
         return next((finding.ways for finding in chosen if finding.ways), ())
 
-    def _refresh(self) -> None:
-        """Reads what runs have left in the presets' folders, and the stage of the demo."""
-        found = {}
-        known = dict(sorted(presets().items(), key=lambda one: one[1].file is None))  # one's own first
-        if self.question is not None or self.watcher is not None:  # nobody who types is moved
-            known.setdefault(self.state.preset, self.state.presets[self.state.preset])
-        for name, entry in known.items():
-            output = OutputDir(Path(entry.config.output_dir))
-            if (unfinished := output.unfinished()) is not None:
-                owner, step = unfinished
-                found[name] = Resumable(owner.run, step, owner.steps_total, is_locked(output.path))
-        new_here = not runs.exist(self.services.options.logs)
-        demos = {name: Progress(story.stage(), bool(story.current())) for name, story in demo.STORIES.items()}
-        self.state = replace(self.state, presets=known, resumable=found, offer_demo=new_here, demos=demos)
-        if self.state.preset not in known:  # its file is gone
-            self.choose(next(iter(known)))
+    def refresh_presets(self) -> None:
+        """Reads the presets again, and what runs have left in their folders."""
+        self._refreshed += 1  # what is being read in a thread is older
+        self._take_seen(preset_states.read(self.services.options.logs, self.state.preset))
 
-    def _refresh_periodically(self) -> None:
-        """Keeps this up to date while no key is pressed; checks again after a run made or finished something."""
+    @work(thread=True, exclusive=True, group="refresh")
+    def refresh_behind(self) -> None:
+        """Reads the same in a thread; checks again after a run made or finished something."""
+        worker, number = get_current_worker(), self._refreshed
+        seen = preset_states.read(self.services.options.logs, self.state.preset)
+        if not worker.is_cancelled:
+            self.app.call_from_thread(self._show_seen, number, seen)
+
+    def _show_seen(self, number: int, seen: PresetStates) -> None:
         before = self.state
-        self._refresh()
+        if number != self._refreshed or not self.is_open:
+            return
+        self._take_seen(seen)
         if self.state != before and self.in_front:
             if self.state.resumable.keys() != before.resumable.keys() or self.state.demos != before.demos:
                 self.look()
             self.draw()
 
-    def choose(self, name: str, values: dict[str, Any] | None = None, based_on: str = "") -> None:
-        """Selects a preset, with settings that override its own, and checks it; `based_on`: the run they are from."""
+    def _take_seen(self, seen: PresetStates) -> None:
+        known = dict(seen.presets)
+        if self.question is not None or self.watcher is not None:  # nobody who types is moved
+            known.setdefault(self.state.preset, self.state.presets[self.state.preset])
         self.state = replace(
-            self.state, preset=name, values=values or {}, report=None, outdated=False, finding=0, doing="",
-            queued=False, last={}, based_on=based_on,
+            self.state, presets=known, resumable=seen.resumable, offer_demo=seen.offer_demo, demos=seen.demos
+        )
+        if self.state.preset not in known:  # its file is gone
+            self.choose(next(iter(known)))
+
+    def choose(self, name: str, values: dict[str, Any] | None = None, based_on: str = "") -> None:
+        """Selects a preset, with settings that override its own, and checks it; `based_on`: the run they are from.
+
+        Raises InputError if there is no such preset.
+        """
+        known = self.state.presets
+        if name not in known:
+            self._refreshed += 1
+            known = {**known, name: preset(name)}
+        self.state = replace(
+            self.state, preset=name, presets=known, values=values or {}, report=None, outdated=False, finding=0,
+            doing="", queued=False, last={}, based_on=based_on,
         )  # fmt: skip
         self._apply_choice()
-
-    def refresh_presets(self) -> None:
-        """Reads the presets again."""
-        self._refresh()
 
     def take_values(self, values: Mapping[str, Any]) -> None:
         """Takes other settings over those of the preset, and checks them; raises InputError."""
@@ -258,14 +268,25 @@ class LaunchScreen(FixingScreen, PresetKeys):
         self.state = replace(
             self.state, report=report, outdated=False, doing="", finding=cursor, processes=request.processes
         )
-        self._refresh()
-        if self.state.queued and self.in_front:
-            self.state = replace(self.state, queued=False)
-            if errors := self._errors():
-                self.show_notice(errors, "bad")
-            else:
-                self.try_to(self._launch)
+        self.refresh_behind()
+        self._launch_queued()
         self._draw_here()
+
+    def _launch_queued(self) -> None:
+        """Starts the run that waited for the check, but moves nobody who does something else."""
+        state = self.state
+        if not state.queued or state.report is None or state.doing or not self.in_front or self.question is not None:
+            return
+        self.state = replace(state, queued=False)
+        if errors := self._errors():
+            self.show_notice(errors, "bad")
+        else:
+            self.try_to(self._launch)
+
+    def close_question(self) -> None:
+        """Closes the question; a run that waited for the check starts after the answer."""
+        super().close_question()
+        self.call_later(self._launch_queued)
 
     def _draw_here(self) -> None:
         if self.in_front:

@@ -108,13 +108,13 @@ class LogScreen(CanvasScreen):
                 if search.is_over or time.monotonic() - shown > SHOWN_SECONDS:
                     shown = time.monotonic()
                     share = 1.0 if search.is_over else search.share
-                    self.app.call_from_thread(self._show_found, words, tuple(search.found), share)
+                    self.app.call_from_thread(self._show_found, words, level, tuple(search.found), share)
                 time.sleep(SEARCH_PAUSE)
         except InputError:  # the log can no longer be read, which the screen shows
-            self.app.call_from_thread(self._show_found, words, (), 1.0)
+            self.app.call_from_thread(self._show_found, words, level, (), 1.0)
 
-    def _show_found(self, words: str, found: tuple[LogLine, ...], share: float) -> None:
-        if words != self.selection.search:
+    def _show_found(self, words: str, level: str, found: tuple[LogLine, ...], share: float) -> None:
+        if (words, level) != (self.selection.search, self.selection.level):
             return
         view = self.contents()
         last = log_panel.last_seen(view) if view is not None else None

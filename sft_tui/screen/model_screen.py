@@ -103,7 +103,7 @@ class ModelScreen(FormScreen):
         else:
             self.found, self._needs = found, model_choice.ways(found)
         self._show()
-        if self._queued and self.found is not None:
+        if self._queued and self.found is not None and self.in_front:
             self.try_to(self.do_go)
         self._queued = False
 

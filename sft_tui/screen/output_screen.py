@@ -41,16 +41,15 @@ class OutputScreen(CanvasScreen):
             tail = Tail(run_dir.trainer_output if file == "trainer" else run_dir.supervisor_output)
             while not worker.is_cancelled:
                 if tail.poll():
-                    self.app.call_from_thread(self._show, file, tail.lines, tail.cut)
+                    self.app.call_from_thread(self._show, file, tail.lines, tail.begins, tail.cut)
                 time.sleep(options.tick)
         except InputError as error:
             self.app.call_from_thread(self._fail, error.message.text(options.lang))
 
-    def _show(self, file: str, lines: tuple[str, ...], cut: bool) -> None:
+    def _show(self, file: str, lines: tuple[str, ...], begins: tuple[int, ...], cut: bool) -> None:
         if file != self.state.file:  # another one was chosen meanwhile
             return
-        more = max(0, len(lines) - len(self.state.lines)) if self.state.back and self.state.lines else 0
-        self.state = replace(self.state, lines=lines, cut=cut, back=self.state.back + more)
+        self.state = output_view.continued(self.state, lines, begins, cut=cut)
         if self.in_front:
             self.draw()
 

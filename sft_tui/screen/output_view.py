@@ -1,7 +1,8 @@
 """The screen with what a run's processes printed, as a pure function: the end of a file, and which lines are shown."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.contract.texts import Lang, say
 from sft_tui.screen.ink import Line, filled, frame
@@ -16,10 +17,20 @@ class OutputView:
     run: str
     file: str  # "trainer" or "supervisor"
     lines: Sequence[str] = ()  # harmless
+    begins: Sequence[int] = ()  # where in the file each begins, in bytes
     cut: bool = False  # whether the file has more before them
     back: int = 0  # lines of the file between the last one shown and the newest
     fault: str = ""
     lang: Lang = "en"
+
+
+def continued(view: OutputView, lines: Sequence[str], begins: Sequence[int], *, cut: bool) -> OutputView:
+    """The view of the file as it is now; one that was scrolled back stays at its last line while that is held."""
+    back = 0
+    if view.back and view.begins:
+        last = view.begins[max(0, len(view.begins) - 1 - view.back)]
+        back = max(1, len(begins) - bisect_right(begins, last))
+    return replace(view, lines=lines, begins=begins, cut=cut, back=back)
 
 
 def draw(view: OutputView, width: int, height: int) -> list[Line]:

@@ -72,7 +72,7 @@ class PickScreen(FormScreen):
     def on_mount(self) -> None:
         """Lists what there is at first."""
         super().on_mount()
-        self.relist()
+        self.relist(self.typed)
         self.describe()
 
     def relabel(self) -> None:
@@ -93,12 +93,12 @@ class PickScreen(FormScreen):
 
     def on_input_changed(self, _event: Input.Changed) -> None:
         """Lists what the text may mean."""
-        self.relist()
+        self.relist(self.typed)
 
     @work(thread=True, exclusive=True, group="list")
-    def relist(self) -> None:
+    def relist(self, typed: str) -> None:
         """Lists what the typed text may mean."""
-        worker, typed = get_current_worker(), self.typed
+        worker = get_current_worker()
         recent = remembered.recent(self.services.options.logs, self.setting)
         found = found_for(self.setting, typed, recent)
         if not worker.is_cancelled:
@@ -108,24 +108,27 @@ class PickScreen(FormScreen):
         if not self.is_open or typed != self.typed:
             return
         self.listed, self._listed_for = found, typed
-        self._show_list()
+        self._show_list(same=False)
         if self._queued:
             self._queued = False
-            self.try_to(self.do_choose)
+            if self.in_front:
+                self.try_to(self.do_choose)
         self.draw()
 
-    def _show_list(self) -> None:
+    def _show_list(self, *, same: bool = True) -> None:
+        """Shows the list; of the `same` one, the cursor stays where it is."""
         options, ink, lang = self.options, self.services.options.ink, self.services.options.lang
         width = max(20, self.app.size.width - 5)
         names = name_columns(self.listed, width)
+        kept = options.highlighted if same else 0
         options.clear_options()
         for one in self.listed:
             line = option_line(one, self._known.get(one.path), names, width, lang)
             options.add_option(Option(styled(line, ink)))
         if not self.listed:
             options.add_option(Option(styled([(say("pick.nothing", lang), "dim")], ink), disabled=True))
-        elif options.highlighted is None:
-            options.highlighted = 0
+        else:
+            options.highlighted = min(kept or 0, len(self.listed) - 1)
 
     @work(thread=True, exclusive=True, group="describe")
     def describe(self) -> None:

@@ -1,6 +1,7 @@
 """The keys of the two screens before a run for its preset: save, delete, the last values, and the command line."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from engine.contract.config import FIELDS
@@ -41,6 +42,12 @@ class PresetKeys(ActionScreen):
         """The run that is not started yet."""
         raise NotImplementedError
 
+    @property
+    def _own_file(self) -> Path | None:
+        """The file of the preset if it is one of the user's own, as far as is known: the footer asks for each key."""
+        known = self.draft.state.presets.get(self.draft.state.preset)
+        return known.file if known is not None else None
+
     def why_no_preset_key(self, name: str) -> str:
         """Why one of these actions cannot be carried out; empty if it can."""
         lang, state = self.services.options.lang, self.draft.state
@@ -48,7 +55,7 @@ class PresetKeys(ActionScreen):
             return say("screen.no_last_values", lang)
         if name == "save" and not state.values:
             return say("screen.nothing_to_save", lang, preset=state.preset)
-        if name == "delete" and state.preset not in own_files():
+        if name == "delete" and self._own_file is None:
             return say("screen.not_own", lang, preset=state.preset)
         return ""
 
@@ -88,8 +95,7 @@ class PresetKeys(ActionScreen):
 
     def do_delete(self) -> None:
         """Deletes this preset of one's own after a question."""
-        name = self.draft.state.preset
-        path = own_files()[name]
+        name, path = self.draft.state.preset, self._own_file
         ask = say("screen.ask_delete_preset", self.services.options.lang, path=safe(str(path)))
         self.ask(Question(ask, lambda key: self._delete(name) if key == "y" else None))
 

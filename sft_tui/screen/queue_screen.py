@@ -1,9 +1,12 @@
 """The screen of the queue: reads it in a thread, reorders, removes, pauses, and opens its runs."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, NamedTuple
 
 from textual import work
 from textual.worker import get_current_worker
@@ -12,6 +15,7 @@ from engine.contract.messages import InputError, Message
 from engine.contract.rundir import RunDir
 from engine.contract.texts import Lang, say
 from sft_tui import listing, runs
+from sft_tui.history import Follower
 from sft_tui.queue import entries, queue_process
 from sft_tui.queue.entries import Entry, Queue
 from sft_tui.queue.queue_file import QueueFolder
@@ -25,6 +29,35 @@ from sft_tui.text import safe
 OF_ENTRY = ("open", "earlier", "later", "delete", "settings")  # actions on the entry under the cursor
 
 
+class Change(NamedTuple):
+    """A key that changes the queue."""
+
+    function: Callable[..., Queue]
+    arguments: tuple[Any, ...]
+
+
+class Watch:
+    """The run that is running, of which only what is new is read each time."""
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._run_dir = RunDir(logs)
+        self._follower: Follower | None = None
+
+    def line(self, queue: Queue, lang: Lang) -> str:
+        """The state of that run, on a line; empty if there is none, its name if it cannot be read."""
+        name = queue.active.run if queue.active is not None else ""
+        if not name:
+            return ""
+        run_dir = RunDir(self._logs / name)
+        try:
+            if self._follower is None or run_dir != self._run_dir:
+                self._run_dir, self._follower = run_dir, Follower(run_dir)
+            return listing.status_line(runs.followed(run_dir, self._follower), lang)
+        except InputError:
+            return name
+
+
 class QueueScreen(CanvasScreen):
     """The screen of the queue."""
 
@@ -33,6 +66,10 @@ class QueueScreen(CanvasScreen):
     def __init__(self) -> None:
         super().__init__()
         self.state = QueueView()
+        self._changing = threading.Lock()  # what is read before a change must not be shown after it
+        self._changes: SimpleQueue[Change] = SimpleQueue()  # in the order of their keys
+        self._left = 0  # changes that are not carried out yet
+        self._paused = False  # whether it is paused once they are
 
     @property
     def folder(self) -> QueueFolder:
@@ -47,35 +84,32 @@ class QueueScreen(CanvasScreen):
     @work(thread=True, exclusive=True, group="queue")
     def look(self) -> None:
         """Reads the queue repeatedly; starts its process once if that was killed."""
-        worker, folder, lang = get_current_worker(), self.folder, self.services.options.lang
-        tried = False
+        worker, folder = get_current_worker(), self.folder
+        tried, watch = False, Watch(folder.logs)
         while not worker.is_cancelled:
+            lang = self.services.options.lang
             if self.in_front:
-                queue, wrong = folder.look()
-                if not tried and not wrong and queue_process.is_due(folder, queue):
+                with self._changing:
+                    found, wrong = folder.look()
+                    self.app.call_from_thread(self._show, found, wrong, folder.runs)
+                if not tried and not wrong and queue_process.is_due(folder, found):
                     tried = True
-                    self.app.call_from_thread(self.show_notice, *_restarted(folder, queue, lang))
-                self.app.call_from_thread(self._show, queue, wrong, folder.runs, self._progress(queue))
+                    self.app.call_from_thread(self.show_notice, *_restarted(folder, found, lang))
+                self.app.call_from_thread(self._show_progress, watch.line(found, lang))
             time.sleep(self.services.options.tick)
 
-    def _progress(self, queue: Queue) -> str:
-        """The state of the running run, on a line; empty if there is none."""
-        active = queue.active
-        if active is None or not active.run:
-            return ""
-        try:
-            one = runs.read_run(RunDir(self.services.options.logs / active.run))
-            return listing.status_line(one, self.services.options.lang)
-        except InputError:
-            return active.run
-
-    def _show(self, queue: Queue, wrong: Sequence[Message], alive: bool, progress: str) -> None:
+    def _show(self, queue: Queue, wrong: Sequence[Message], alive: bool) -> None:
         chosen = self.state.chosen if any(one.number == self.state.chosen for one in queue.entries) else 0
         if not chosen and queue.entries:
             place = min(self.state.cursor, len(queue.entries) - 1)
             first = queue.active or next(iter(queue.waiting), queue.entries[place])
             chosen = queue.entries[place].number if self.state.queue.entries else first.number
-        state = replace(self.state, queue=queue, wrong=tuple(wrong), alive=alive, progress=progress, chosen=chosen)
+        self._take(replace(self.state, queue=queue, wrong=tuple(wrong), alive=alive, chosen=chosen))
+
+    def _show_progress(self, progress: str) -> None:
+        self._take(replace(self.state, progress=progress))
+
+    def _take(self, state: QueueView) -> None:
         changed, self.state = state != self.state, state
         if changed and self.in_front:
             self.draw()
@@ -123,17 +157,29 @@ class QueueScreen(CanvasScreen):
             self.state = replace(self.state, chosen=number)
         self.draw()
 
-    @work(thread=True, group="changes")
     def change(self, function: Callable[..., Queue], *args: Any) -> None:
-        """Changes the queue, and shows it as it is then, or why it could not be changed."""
+        """Changes the queue in a thread, after the keys before."""
+        if not self._left:
+            self._paused = self.state.queue.paused
+        self._left += 1
+        self._changes.put(Change(function, args))
+        self.carry_out()
+
+    @work(thread=True, group="changes")
+    def carry_out(self) -> None:
+        """Carries out the oldest change, and shows the queue as it is then, or why it could not be changed."""
         folder, lang = self.folder, self.services.options.lang
-        try:
-            queue = folder.change(function, *args)
-            queue_process.ensure(folder, queue)
-        except InputError as error:
-            self.app.call_from_thread(self.show_notice, error.message.text(lang), "bad")
-        queue, wrong = folder.look()
-        self.app.call_from_thread(self._show, queue, wrong, folder.runs, self.state.progress)
+        with self._changing:
+            change = self._changes.get()
+            try:
+                queue_process.ensure(folder, folder.change(change.function, *change.arguments))
+            except InputError as error:
+                self.app.call_from_thread(self.show_notice, error.message.text(lang), "bad")
+            self.app.call_from_thread(self._changed, *folder.look(), folder.runs)
+
+    def _changed(self, found: Queue, wrong: Sequence[Message], alive: bool) -> None:
+        self._left -= 1
+        self._show(found, wrong, alive)
 
     def do_open(self) -> None:
         """Opens the run of the entry, or its settings if it has none yet."""
@@ -154,8 +200,10 @@ class QueueScreen(CanvasScreen):
         self.change(entries.shifted, self._here.number, 1)
 
     def do_pause(self) -> None:
-        """Pauses the queue, or continues it."""
-        self.change(entries.without_pause if self.state.queue.paused else entries.with_pause)
+        """Pauses the queue, or continues it; keys before may not have been carried out yet."""
+        paused = self._paused if self._left else self.state.queue.paused
+        self.change(entries.without_pause if paused else entries.with_pause)
+        self._paused = not paused
 
     def do_delete(self) -> None:
         """Takes the entry out of the queue; asks first if it is still to be run."""

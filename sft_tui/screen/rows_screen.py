@@ -120,7 +120,7 @@ class RowsScreen(CanvasScreen):
         rows = step_rows.shared(steps)
         doing = say("rows.reading", self.services.options.lang)
         self.state = replace(self.state, steps=steps, rows=rows, cursor=0, scroll=0, why=self._lasting, doing=doing)
-        self._look_at_list()
+        self.look_at_list()
         self._wish()
 
     @property
@@ -128,13 +128,22 @@ class RowsScreen(CanvasScreen):
         """Why no row can be weighed any more; empty if that was only about one."""
         return self.state.why if self.over else ""
 
-    def _look_at_list(self) -> None:
-        """Reads which rows are left out: a small file next to the data."""
+    @work(thread=True, group="leaving_out")
+    def look_at_list(self) -> None:
+        """Reads which rows are left out."""
+        with self._changing:
+            self._read_list(get_current_worker())
+
+    def _read_list(self, worker: "Worker[None]") -> None:
+        """Shows which rows are left out, from a thread that keeps the others from changing it meanwhile."""
         try:
             found = frozenset(read_leave_out(self.train_file).digests)
         except InputError as error:
-            self.show_notice(error.message.text(self.services.options.lang), "bad")
-            return
+            self._pass_on(worker, self.show_notice, error.message.text(self.services.options.lang), "bad")
+        else:
+            self._pass_on(worker, self._show_list, found)
+
+    def _show_list(self, found: frozenset[int]) -> None:
         self.state = replace(self.state, left_out=found)
         self.draw()
 
@@ -251,22 +260,20 @@ class RowsScreen(CanvasScreen):
     @work(thread=True, group="leaving_out")
     def change_list(self, row: int) -> None:
         """Adds a row to the list, or takes it off, in a thread: the row is read for its digest."""
-        lang, file = self.services.options.lang, safe(str(leave_out_path(self.train_file)), 200)
-        try:
-            with self._changing:  # a key may be pressed before the one before it has been carried out
+        worker, lang = get_current_worker(), self.services.options.lang
+        file = safe(str(leave_out_path(self.train_file)), 200)
+        with self._changing:  # a key may be pressed before the one before it has been carried out
+            try:
                 out = row not in read_leave_out(self.train_file).digests
                 if out:
                     leaving_out.leave_out(self.train_file, [row])
                 else:
                     leaving_out.take_back(self.train_file, [row])
-            words, role = say("rows.leaving_out" if out else "rows.taken_back", lang, row=row, file=file), "accent"
-        except InputError as error:
-            words, role = error.message.text(lang), "bad"
-        self._pass_on(get_current_worker(), self._show_changed, words, role)
-
-    def _show_changed(self, words: str, role: str) -> None:
-        self._look_at_list()
-        self.show_notice(words, role)
+                words, role = say("rows.leaving_out" if out else "rows.taken_back", lang, row=row, file=file), "accent"
+            except InputError as error:
+                words, role = error.message.text(lang), "bad"
+            self._read_list(worker)
+        self._pass_on(worker, self.show_notice, words, role)
 
     def do_copy(self) -> None:
         """Copies the text of the row."""

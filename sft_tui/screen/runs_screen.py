@@ -45,6 +45,7 @@ class RunsScreen(RunActions, ChartScreen):
         super().__init__()
         self.state = RunsView([], read=False)
         self._wanted = threading.Event()  # the curve of another run is wanted
+        self._deleted: set[str] = set()  # runs that are being deleted
 
     def on_mount(self) -> None:
         """Starts reading."""
@@ -229,25 +230,58 @@ class RunsScreen(RunActions, ChartScreen):
         self.copy(safe(str(self.shown_run().run_dir.path.absolute())))
 
     def do_delete(self) -> None:
-        """Shows what would be deleted, and asks."""
+        """Asks at once, and shows what would be deleted as soon as it is found."""
         run = self.shown_run()
-        lang, going = self.services.options.lang, removal.of(run)
-        places = ", ".join(safe(str(path), 60) for path, _ in going)
-        words = say("screen.ask_delete", lang, places=places, size=size(sum(count for _, count in going)))
+        if run.name in self._deleted:
+            self._show_deleting(run.name)
+            return
 
         def answered(key: str) -> None:
-            if key != "y":
-                return
-            try:
-                left = removal.remove(run)
-            except InputError as error:
-                self.show_notice(error.message.text(lang), "bad")
-                return
-            others = [one for one in self.state.runs if one.name != run.name]
-            self.state = self.state.changed(runs=others, marked=self.state.marked - {run.name})
-            self.show_notice(say("screen.deleted", lang, run=safe(run.name, 40)) + _leftovers(left, lang))
+            if key == "y":
+                self._deleted.add(run.name)
+                self._show_deleting(run.name)
+                self.delete(run)
 
-        self.ask(Question(words, answered))
+        words = say("screen.ask_delete", self.services.options.lang, places=safe(str(run.run_dir.path), 60), size="…")
+        question = Question(words, answered)
+        self.ask(question)
+        self.find_files(run, question)
+
+    @work(thread=True, exclusive=True, group="files")
+    def find_files(self, run: Run, question: Question) -> None:
+        """Finds out what would be deleted, and shows it in the question."""
+        worker, going = get_current_worker(), removal.of(run)
+        if not worker.is_cancelled:
+            self.app.call_from_thread(self._show_files, question, going)
+
+    def _show_files(self, question: Question, going: list[tuple[Path, int]]) -> None:
+        places = ", ".join(safe(str(path), 60) for path, _ in going)
+        amount = size(sum(count for _, count in going))
+        question.text = say("screen.ask_delete", self.services.options.lang, places=places, size=amount)
+        if self.in_front:
+            self.draw()
+
+    def _show_deleting(self, name: str) -> None:
+        self.show_notice(say("screen.deleting", self.services.options.lang, run=safe(name, 40)))
+
+    @work(thread=True, group="deletion")
+    def delete(self, run: Run) -> None:
+        """Deletes a run, which may take a while."""
+        try:
+            left: list[Path] | InputError = removal.remove(run)
+        except InputError as error:
+            left = error
+        self.app.call_from_thread(self._show_deleted, run.name, left)
+
+    def _show_deleted(self, name: str, left: list[Path] | InputError) -> None:
+        self._deleted.discard(name)
+        lang = self.services.options.lang
+        if isinstance(left, InputError):
+            self.services.notify_here(left.message.text(lang), "bad")
+            return
+        others = [one for one in self.state.runs if one.name != name]
+        self.state = self.state.changed(runs=others, marked=self.state.marked - {name})
+        self.services.notify_here(say("screen.deleted", lang, run=safe(name, 40)) + _leftovers(left, lang))
 
 
 def _curves_of(found: list[Run], followers: dict[str, Follower]) -> dict[str, Curves]:

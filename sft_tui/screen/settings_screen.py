@@ -292,7 +292,9 @@ class SettingsScreen(FormScreen, PresetKeys):
     def do_edit(self) -> None:
         """Takes the value that is being given, or lets the one under the cursor be changed."""
         self._search()  # the latest characters may not have been searched for
-        if self.value.mode and not self.value.other_chosen:
+        if not self.value.mode and not self.current:
+            self.show_notice(self.why_disabled("edit"), "warn")
+        elif self.value.mode and not self.value.other_chosen:
             self._take(self.value.setting, self.value.typed)
         elif self.value.mode:
             self.do_type()

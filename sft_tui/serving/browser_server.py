@@ -9,8 +9,8 @@ import asyncio
 import contextlib
 import html
 import ipaddress
+import os
 import secrets
-import shlex
 import socket
 import string
 from collections.abc import Awaitable, Callable
@@ -20,19 +20,18 @@ from typing import NoReturn
 
 import textual_serve
 from aiohttp import WSMsgType, web
-from textual_serve.app_service import AppService
-from textual_serve.download_manager import DownloadManager
 
 from engine.contract.files import reason
 from engine.contract.messages import InputError
 from engine.contract.texts import Lang, say
 from sft_tui.child_process import module_command
+from sft_tui.serving.tab_viewer import TabViewer
 
 HERE = ("localhost", "127.0.0.1", "::1")
 MOST_VIEWERS = 16  # each is a process of about 60 MB
+TRY_LATER = 1013  # code of a refused connection
 LARGEST_MESSAGE = 1 << 20  # bytes; a paste is one message
 SMALLEST, LARGEST = 10, 500  # columns and lines of a viewer
-END_SECONDS = 5.0  # for a viewer to end after its tab was closed
 POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
 STATIC = Path(textual_serve.__file__).parent / "static"
 PAGE = Path(__file__).with_name("index.html")
@@ -70,10 +69,10 @@ class Served:
         return secrets.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
 
     @property
-    def command(self) -> str:
-        """The command of a viewer, for a shell that it replaces."""
-        arguments = (str(self.logs.absolute()), self.lang, self.theme)
-        return "exec " + shlex.join(module_command("sft_tui.serving.browser_viewer", *arguments))
+    def command(self) -> list[str]:
+        """The command of a viewer, which ends with this process."""
+        arguments = (str(self.logs.absolute()), self.lang, self.theme, str(os.getpid()))
+        return module_command("sft_tui.serving.browser_viewer", *arguments)
 
 
 def is_here(host: str) -> bool:
@@ -108,7 +107,7 @@ class BrowserServer:
     """The server, and the viewers behind its open tabs."""
 
     served: Served
-    viewers: set[AppService] = field(default_factory=set)
+    viewers: set[TabViewer] = field(default_factory=set)
 
     def app(self) -> web.Application:
         """The application that aiohttp runs."""
@@ -149,7 +148,14 @@ class BrowserServer:
         answer.set_cookie(self.served.cookie, self.served.token, httponly=True, samesite="Lax")
         raise answer
 
+    @property
+    def _too_many(self) -> str:
+        """Why no further tab is served; a connection that is closed can say at most 123 bytes."""
+        return say("serve.too_many", self.served.lang, most=MOST_VIEWERS)
+
     async def _page(self, request: web.Request) -> web.Response:
+        if len(self.viewers) >= MOST_VIEWERS:
+            return web.Response(status=503, text=self._too_many + "\n")
         back, fore = COLOURS.get(self.served.theme, DARK)
         scheme = "wss" if request.headers.get("X-Forwarded-Proto") == "https" else "ws"
         shown = {
@@ -168,44 +174,34 @@ class BrowserServer:
         tab = web.WebSocketResponse(heartbeat=15, max_msg_size=LARGEST_MESSAGE)
         await tab.prepare(request)
         if len(self.viewers) >= MOST_VIEWERS:
-            await tab.close(code=1013, message=b"too many tabs")
+            await tab.close(code=TRY_LATER, message=self._too_many.encode())
             return tab
-        viewer = AppService(
-            self.served.command,
-            write_bytes=tab.send_bytes,
-            write_str=tab.send_str,
-            close=_closing(tab),
-            download_manager=DownloadManager(),
-        )
+        viewer = TabViewer(self.served.command, tab)
         self.viewers.add(viewer)
         try:
             width, height = (request.query.get(name, "") for name in ("width", "height"))
             await viewer.start(_bounded(width, 80, SMALLEST, LARGEST), _bounded(height, 24, SMALLEST, LARGEST))
             await _pass_on(tab, viewer)
         finally:
-            try:
-                await end(viewer)
-            finally:  # until then the server's own end ends it too
-                self.viewers.discard(viewer)
+            await asyncio.shield(self._end_one(viewer))  # also if this connection is cancelled
         return tab
+
+    async def _end_one(self, viewer: TabViewer) -> None:
+        try:
+            await viewer.end()
+        finally:  # until then the server's own end ends it too
+            self.viewers.discard(viewer)
 
     async def _end(self, _app: web.Application) -> None:
         """Ends the viewers of all open tabs."""
-        await asyncio.gather(*map(end, tuple(self.viewers)))
+        await asyncio.gather(*(viewer.end() for viewer in tuple(self.viewers)))
 
 
 async def _focus(_request: web.Request) -> web.FileResponse:
     return web.FileResponse(PAGE.with_name("focus.js"))
 
 
-def _closing(tab: web.WebSocketResponse) -> Callable[[], Awaitable[None]]:
-    async def close() -> None:
-        await tab.close()
-
-    return close
-
-
-async def _pass_on(tab: web.WebSocketResponse, viewer: AppService) -> None:
+async def _pass_on(tab: web.WebSocketResponse, viewer: TabViewer) -> None:
     """Passes what the page sends to the viewer; a message that is not one of the page's is ignored."""
     async for message in tab:
         if message.type != WSMsgType.TEXT:
@@ -214,27 +210,14 @@ async def _pass_on(tab: web.WebSocketResponse, viewer: AppService) -> None:
             kind, *rest = message.json()
             match kind:
                 case "stdin":
-                    await viewer.send_bytes(rest[0].encode("utf-8", "replace"))
+                    await viewer.type(rest[0])
                 case "resize":
                     columns, lines = (_bounded(rest[0][name], 80, SMALLEST, LARGEST) for name in ("width", "height"))
-                    await viewer.set_terminal_size(columns, lines)
+                    await viewer.tell("resize", width=columns, height=lines)
                 case "ping":
                     await tab.send_json(["pong", rest[0]])
-                case "blur":
-                    await viewer.blur()
-                case "focus":
-                    await viewer.focus()
-
-
-async def end(viewer: AppService) -> None:
-    """Asks a viewer to end, and kills it if it does not within some seconds."""
-    with contextlib.suppress(Exception):  # its process is gone, or hangs
-        await asyncio.wait_for(viewer.stop(), END_SECONDS)
-    process = viewer._process
-    if process is not None and process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+                case "blur" | "focus":
+                    await viewer.tell(kind)
 
 
 def _bounded(value: object, otherwise: int, low: int, high: int) -> int:

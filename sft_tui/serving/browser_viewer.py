@@ -1,4 +1,4 @@
-"""The program behind one tab of a browser: `python -m sft_tui.serving.browser_viewer LOGS LANG THEME`.
+"""The program behind one tab of a browser: `python -m sft_tui.serving.browser_viewer LOGS LANG THEME SERVER`.
 
 Its terminal is the connection to the server, as Textual's web driver has it: closed with the tab.
 """
@@ -29,14 +29,14 @@ def end_with(server: int) -> None:
     os._exit(128 + signal.SIGTERM)
 
 
-def main(logs: str, lang: str, theme: str) -> NoReturn:
-    """Shows the screen until the tab is closed."""
+def main(logs: str, lang: str, theme: str, server: str) -> NoReturn:
+    """Shows the screen until the tab is closed, or the process `server` is gone."""
     if DRIVER not in os.environ:
         sys.exit("This program is started by `sft-tui serve`.")
-    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=end_with, args=(int(server),), daemon=True).start()
     chosen = next(known for known in LANGS if known == lang)
     show(Options(Path(logs), chosen, Ink(theme if theme in THEMES else "dark")))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    main(*sys.argv[1:5])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sft_tui import candidates as module
-from sft_tui.candidates import candidates, completed, is_path, parent, split
+from sft_tui.candidates import MOST, candidates, completed, is_path, parent, split
 from tests.sft_tui.test_here import model
 
 
@@ -112,3 +112,13 @@ def test_what_a_setting_takes() -> None:
         "rows", "tokenizer", "model", "folder",
     ]  # fmt: skip
     assert module.is_gguf("nowhere.gguf") is False
+
+
+def test_no_more_folders_are_looked_into_than_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(MOST + 50):
+        (tmp_path / f"m{number:03}").mkdir()
+    looked: list[str] = []
+    monkeypatch.setattr(module, "model_at", looked.append)
+    found = candidates("pretrained_model", f"{tmp_path}/")
+    assert len(found) == MOST
+    assert len(looked) <= MOST + 1  # and what is typed itself

@@ -218,3 +218,9 @@ def test_what_a_prompt_of_its_own_cannot_be_asked_of_is_said(monkeypatch: pytest
     assert model.state.turns == (Exchange("a"),)
     assert not model.state.busy
     model.close()
+
+
+def test_a_model_closed_before_it_was_loaded_keeps_no_other_waiting() -> None:
+    first = ChatModel("a", "a", Settings())
+    first.close()
+    assert first.settled.wait(10)

@@ -56,3 +56,17 @@ def test_what_is_not_a_file_is_refused(tmp_path: Path, kind: str) -> None:
         path.symlink_to(tmp_path / "other")
     with pytest.raises(InputError):
         Tail(path).poll()
+
+
+def test_each_line_has_its_place_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail, "TAIL_BYTES", 60)
+    path = tmp_path / "trainer.log"
+    found = Tail(path)
+    for number in range(30):
+        with path.open("ab") as file:
+            file.write(f"{number} é {'x' * (number % 7)}\n".encode())
+        found.poll()
+        whole = path.read_bytes()
+        for line, begin in zip(found.lines, found.begins, strict=True):
+            assert whole[begin:].startswith(f"{line}\n".encode())
+            assert begin == 0 or whole[begin - 1 : begin] == b"\n"

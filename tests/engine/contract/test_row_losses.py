@@ -73,6 +73,15 @@ def test_newest_steps_and_earlier_spikes_stay_in_a_bounded_file(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_no_step_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    kept = RowLossFile.after(tmp_path / "rows-rank0.jsonl", 0)
+    for number in range(1, 3 * (KEPT_STEPS + KEPT_SPIKES)):
+        kept.add(step(number))
+    assert (kept.why, synced) == ("", [])
+
+
 def test_no_more_spikes_are_kept_than_the_newest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(row_losses, "KEPT_STEPS", 5)
     monkeypatch.setattr(row_losses, "KEPT_SPIKES", 3)

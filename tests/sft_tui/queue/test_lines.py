@@ -1,6 +1,7 @@
 """A queue as text."""
 
 from engine.contract.messages import Message
+from engine.contract.texts import LANGS
 from sft_tui.queue import entries, lines
 from sft_tui.queue.entries import Queue
 from sft_tui.text import width
@@ -23,6 +24,11 @@ def test_a_line_says_what_an_entry_is_and_what_became_of_it() -> None:
     assert "sft-3" in rows[1]
     assert "The check found 2 errors. The first: No such file." in rows[2]
     assert "没有文件。" in lines.table(some(), "zh")[3]
+
+
+def test_an_entry_whose_run_has_no_end_does_not_look_finished() -> None:
+    queue = entries.changed(some(), 2, ended="")
+    assert [lines.state_name(queue.entry(2), lang) for lang in LANGS] == ["end unknown", "结束状态未知"]
 
 
 def test_foreign_text_is_harmless_and_lines_fit() -> None:

@@ -129,3 +129,20 @@ def test_what_a_newer_version_wrote_is_kept(folder: QueueFolder) -> None:
     folder.add("sft-small", {})
     again = json.loads(folder.file.read_text())
     assert (again["colour"], again["entries"][0]["shape"]) == ("blue", "round")
+
+
+def test_numbers_go_on_after_damage(folder: QueueFolder) -> None:
+    for _ in range(3):
+        folder.add("sft-small", {})
+    folder.change(entries.removed, 3)
+    folder.file.write_text("")
+    assert folder.add("sft-small", {}) == 4
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"-5", b"9" * 40, b"\xd9\xa3", b"\0" * 99])
+def test_the_number_is_read_of_any_content(folder: QueueFolder, content: bytes) -> None:
+    folder.add("sft-small", {})
+    (folder.path / "changes.lock").write_bytes(content)
+    folder.file.write_text("{")
+    assert folder.add("sft-small", {}) >= 1
+    assert folder.read().entries[0].preset == "sft-small"

@@ -369,3 +369,33 @@ def test_the_id_of_a_run_that_a_queue_chose_is_kept(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(starting, "require_files", lambda *_: None)
     record = replace(starting.plan_run("sft-small", {}), id="0" * 32)
     assert starting.open_run_dir(Path("logs"), record).record.id == "0" * 32
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("late", [False, True])
+def test_a_run_without_an_end_is_said_to_have_none(
+    folder: QueueFolder, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    monkeypatch.setattr(runner, "END_SECONDS", 30 if late else 0.05)
+
+    def start(logs: Path, record: RunRecord) -> Any:
+        opened = starting.open_run_dir(logs, record)
+        return SimpleNamespace(record=opened.record, supervisor=SimpleNamespace(poll=lambda: 0))
+
+    looks = itertools.count()
+    read = runs.read_run
+
+    def read_run(run_dir: RunDir) -> runs.Run:
+        if late and next(looks) == 3:  # written by another process meanwhile
+            log = EventWriter(run_dir.events, "app", 1)
+            log.write(events.RunEnded("killed", 1, Message.of("ended_stopped", step=1, loss="1", resume_option="x")))
+            log.close()
+        return read(run_dir)
+
+    monkeypatch.setattr(starting, "start", start)
+    monkeypatch.setattr(runs, "read_run", read_run)
+    folder.add("sft-small", {"output_dir": "a"})
+    work(folder)
+    (entry,) = folder.read().entries
+    assert (entry.state, entry.ended) == ("done", "killed" if late else "")
+    assert late or (entry.message is not None and entry.message.code == "queue_no_end")

@@ -222,8 +222,10 @@ class FakeCommand:
 
     ran: ClassVar[list["FakeCommand"]] = []
 
-    def __init__(self, arguments: tuple[str, ...], _lang: Lang, done: Callable[[int, str], None]) -> None:
-        self.arguments, self.done, self.ended = tuple(arguments), done, False
+    def __init__(
+        self, arguments: tuple[str, ...], _lang: Lang, done: Callable[[int, str], None], shown: str = ""
+    ) -> None:
+        self.arguments, self.done, self.ended, self.shown = tuple(arguments), done, False, shown
         FakeCommand.ran.append(self)
 
     def end(self) -> None:

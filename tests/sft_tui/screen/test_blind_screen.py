@@ -17,7 +17,7 @@ from engine.contract.facts import PromptFacts
 from engine.contract.requests import PromptsRequest
 from engine.contract.rundir import RunDir
 from sft_tui import conversation, judging
-from sft_tui.screen import blind_screen
+from sft_tui.screen import blind_screen, chat_screen
 from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.base import Options
 from sft_tui.screen.blind_screen import BlindScreen
@@ -253,3 +253,46 @@ def test_a_file_without_new_prompts_is_refused(judged: Played, prompts: list[str
         assert screen.comparison.trials[0].prompt == "other"
 
     judged(steps)
+
+
+@pytest.mark.parametrize("far", ["end", "pagedown"])
+def test_replies_are_scrolled_no_further_than_their_end(judged: Played, far: str) -> None:
+    long = "\n".join(f"line {number}." for number in range(100))
+
+    async def steps(pilot: Pilot[int], screen: BlindScreen) -> None:
+        await replies(pilot, screen)
+        assert screen.comparison is not None
+        screen._change(0, replace(screen.comparison.trials[0], replies=(long, "short")))
+        await pilot.press(*[far] * 15)
+        assert "line 99." in shown(screen)
+        assert "line 71." in shown(screen)
+        await pilot.press("up")
+        assert "line 99." not in shown(screen)
+        await pilot.press("home")
+        assert "line 0." in shown(screen)
+
+    judged(steps)
+
+
+def test_a_comparison_continues_in_another_language(judged: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"en": "best of run", "zh": "运行的最佳模型"}
+    monkeypatch.setattr(chat_screen, "model_name", lambda folder, _lang: f"{folder} {names['en']}")
+    monkeypatch.setattr(blind_screen, "model_name", lambda folder, lang: f"{folder} {names[lang]}")
+    kept = RunDir(Path("logs/mine-3")).blind
+
+    async def first(pilot: Pilot[int], screen: BlindScreen) -> None:
+        await replies(pilot, screen)
+        await pilot.press("1")
+        await until(pilot, lambda: judging.summary(kept) is not None)
+
+    async def second(_pilot: Pilot[int], screen: BlindScreen) -> None:
+        assert screen.place == 1
+
+    async def other(_pilot: Pilot[int], screen: BlindScreen) -> None:
+        assert screen.place == 0
+
+    judged(first)
+    monkeypatch.setattr(chat_screen, "model_name", lambda folder, _lang: f"{folder} {names['zh']}")
+    judged(second)
+    monkeypatch.setattr(blind_screen, "model_name", lambda folder, lang: f"{folder} other {names[lang]}")
+    judged(other)

@@ -1,6 +1,7 @@
 """Fixes of problems on the screen before a run: questions, choices, and what runs behind the screen."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,9 @@ from engine.contract.texts import Lang
 from sft_tui import data_import
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.fix import Import, Open, Resume, Set, Start, System
+from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.launch_screen import LaunchScreen
-from tests.sft_tui.screen.conftest import FakeCommand, report, shown, until
+from tests.sft_tui.screen.conftest import SOUND, FakeCommand, report, shown, until
 
 HOSTILE = 'two && "x".parquet\n$(touch pwned)'
 
@@ -175,3 +177,29 @@ def test_enter_on_a_problem_fixes_it(played: Callable[..., None], started: list[
 
     played(report(Set("sft-small", {}, {"epochs": 4})), steps)
     assert started == []
+
+
+def test_a_command_outlives_its_screen_and_stays_the_only_one(
+    played: Callable[..., None], commands: list[FakeCommand]
+) -> None:
+    async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
+        app = screen.app
+        assert isinstance(app, SftTuiApp)
+        await pilot.press("h")
+        await until(pilot, lambda: len(commands) == 1)
+        while screen.is_open:
+            app.pop_screen()
+        await pilot.press("n")
+        again = app.screen
+        assert isinstance(again, LaunchScreen)
+        assert again is not screen
+        await until(pilot, lambda: again.state.report is SOUND)
+        await pilot.press("h")
+        assert "sft-tui rehearse" in again.notice[0]
+        assert len(commands) == 1
+        threading.Thread(target=commands[0].done, args=(1, "Error: no memory")).start()
+        await until(pilot, lambda: "no memory" in again.notice[0])
+        await pilot.press("h")
+        await until(pilot, lambda: len(commands) == 2)
+
+    played(SOUND, steps)

@@ -12,6 +12,7 @@ from textual.pilot import Pilot
 from sft_tui import here
 from sft_tui.found import Found
 from sft_tui.next_steps import Step
+from sft_tui.screen import here_screen
 from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.base import Options
 from sft_tui.screen.here_screen import HereScreen
@@ -85,7 +86,8 @@ def test_steps_are_shown_before_everything_is_read(monkeypatch: pytest.MonkeyPat
         await until(pilot, lambda: opened)
         assert opened == [("start_run", ("resumed",))]
 
-    monkeypatch.setattr(HereScreen, "_run", lambda _screen, _name: type("Run", (), {"record": None})())
+    monkeypatch.setattr("sft_tui.runs.find", lambda _logs, name: name)
+    monkeypatch.setattr("sft_tui.runs.read_run", lambda _name: type("Run", (), {"record": None})())
     monkeypatch.setattr("sft_tui.starting.plan_resume", lambda *_: "resumed")
     try:
         play(scan, steps, monkeypatch)
@@ -94,7 +96,8 @@ def test_steps_are_shown_before_everything_is_read(monkeypatch: pytest.MonkeyPat
 
 
 def test_digits_and_the_cursor_carry_out_their_steps(monkeypatch: pytest.MonkeyPatch, opened: Opened) -> None:
-    monkeypatch.setattr(HereScreen, "_run", lambda _screen, name: name)
+    monkeypatch.setattr("sft_tui.runs.find", lambda _logs, name: name)
+    monkeypatch.setattr("sft_tui.runs.read_run", lambda name: name)
     monkeypatch.setattr("sft_tui.chat_names.models_of", lambda _run: ["models/smol", "model_save/x/best"])
 
     async def steps(pilot: Pilot[int], screen: HereScreen) -> None:
@@ -111,7 +114,7 @@ def test_digits_and_the_cursor_carry_out_their_steps(monkeypatch: pytest.MonkeyP
         await pilot.press(*["home"], *["down"] * kinds.index("import"), "enter")
         assert last() == ("open_import", ("chats.jsonl",))
         await pilot.press(str(kinds.index("talk") + 1))
-        assert last() == ("open_chat", (["models/smol", "model_save/x/best"], "mine-1"))
+        await until(pilot, lambda: last() == ("open_chat", (["models/smol", "model_save/x/best"], "mine-1")))
         await pilot.press(str(kinds.index("model") + 1))
         assert last()[1][0] == "pretrained_model"
         last()[1][2]("elsewhere/m")
@@ -176,3 +179,28 @@ def test_the_palette_takes_the_step_under_the_cursor(monkeypatch: pytest.MonkeyP
         assert carried == [expected]
 
     play(EVERYTHING, steps, monkeypatch)
+
+
+def test_a_folder_that_is_removed_meanwhile_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: Opened
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    scanned: list[object] = []
+    monkeypatch.setattr(here_screen, "LOOK_SECONDS", 0.01)
+
+    def scan(*_: object) -> Iterator[Found]:
+        scanned.append(None)
+        yield Found()
+
+    async def steps(pilot: Pilot[int], screen: HereScreen) -> None:
+        await until(pilot, lambda: scanned)
+        folder.rmdir()
+        before = len(scanned)
+        await until(pilot, lambda: len(scanned) > before + 2)
+        assert pilot.app.screen is screen
+        assert pilot.app.return_code is None
+
+    play(scan, steps, monkeypatch)
+    assert opened == []

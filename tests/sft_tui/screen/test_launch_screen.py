@@ -9,17 +9,21 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from engine.contract import presets
 from engine.contract.config import RunConfig
 from engine.contract.durable import write_json
 from engine.contract.facts import DataFacts
+from engine.contract.messages import InputError
 from engine.contract.outputdir import OutputDir
+from engine.contract.presets import Preset
 from sft_tui import demo
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.fix import Resume
 from sft_tui.preflight.request import CheckRequest
-from sft_tui.screen import launch_screen
+from sft_tui.screen import launch_screen, preset_states
 from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.launch_screen import LaunchScreen
+from sft_tui.screen.preset_states import PresetStates
 from sft_tui.screen.settings_screen import SettingsScreen
 from tests.sft_tui.screen.conftest import SOUND, FakeCommand, report, shown, until
 from tests.sft_tui.some_facts import step_facts
@@ -34,18 +38,18 @@ def test_a_preset_that_becomes_unreadable_leaves_the_list(
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
         file.parent.mkdir()
         file.write_text("epochs = 7")
-        screen._refresh()
+        screen.refresh_presets()
         screen.choose("shop")
         assert "shop" in shown(screen)
         assert screen.state.config.epochs == 7
         await pilot.press("tab", "tab", "e", "e", "x")
         spoil(file)
-        screen._refresh()
+        screen.refresh_presets()
         assert screen.state.preset == "shop"
         assert isinstance(screen.app.screen, SettingsScreen)
         await pilot.press("escape", "escape")
         await until(pilot, lambda: screen.watcher is None)
-        screen._refresh()
+        screen.refresh_presets()
         assert screen.state.preset == "sft-small"
         assert "shop" not in shown(screen)
         await pilot.press("down", "up", "e", "escape")
@@ -249,5 +253,86 @@ def test_the_data_of_the_settings_is_shown(played: Callable[..., None], monkeypa
         await pilot.press("d")
         assert "No data file is set" in screen.notice[0]
         assert len(opened) == 1
+
+    played(SOUND, steps)
+
+
+def test_a_run_that_waits_for_the_check_does_not_interrupt_typing(
+    played: Callable[..., None], started: list[Any]
+) -> None:
+    known = threading.Event()
+
+    def check(*_: object) -> Report:
+        known.wait(30)
+        return SOUND
+
+    async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
+        screen.take_values({"epochs": 7})
+        await pilot.press("enter", "w", *"own")
+        known.set()
+        await until(pilot, lambda: screen.state.report is SOUND)
+        assert started == []
+        assert screen.question is not None
+        assert screen.question.typed == "own"
+        await pilot.press("escape")
+        await until(pilot, lambda: started)
+
+    try:
+        played(check, steps)
+    finally:
+        known.set()
+
+
+def test_presets_are_looked_at_in_a_thread_while_the_screen_is_used(
+    played: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: list[threading.Thread] = []
+    read = presets.presets
+
+    def noted() -> dict[str, Preset]:
+        readers.append(threading.current_thread())
+        return read()
+
+    async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
+        monkeypatch.setattr(preset_states, "presets", noted)
+        file = Path("presets/shop.toml")
+        file.parent.mkdir()
+        file.write_text("epochs = 7")
+        screen.refresh_behind()
+        await until(pilot, lambda: "shop" in shown(screen))
+        assert threading.main_thread() not in readers
+        number = screen._refreshed
+        screen.refresh_presets()
+        screen._show_seen(number, PresetStates({}, {}, False, {}))  # read before, and too late
+        assert "shop" in shown(screen)
+
+    played(SOUND, steps)
+
+
+def test_a_preset_that_is_gone_is_said(played: Callable[..., None]) -> None:
+    async def steps(_pilot: Pilot[int], screen: LaunchScreen) -> None:
+        with pytest.raises(InputError, match="gone"):
+            screen.services.launch_with("gone", {"epochs": 7})
+        assert screen.state.preset == "sft-small"
+
+    played(SOUND, steps)
+
+
+def test_a_preset_in_a_file_anywhere_is_shown_and_stays(played: Callable[..., None]) -> None:
+    file = Path("deep/own.toml")
+
+    async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
+        file.parent.mkdir()
+        file.write_text("epochs = 7")
+        screen.services.launch_with(str(file), {"output_dir": "out"})
+        assert "deep/own.toml" in shown(screen)
+        Path("presets").mkdir()
+        Path("presets/shop.toml").write_text("epochs = 8")
+        screen.refresh_behind()
+        await until(pilot, lambda: "shop" in screen.state.presets)
+        assert (screen.state.preset, screen.state.config.epochs) == (str(file), 7)
+        file.unlink()
+        screen.refresh_presets()
+        assert screen.state.preset == "shop"
 
     played(SOUND, steps)

@@ -1,6 +1,7 @@
 """A chosen model with its keys."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -144,3 +145,27 @@ def test_foreign_text_is_neither_markup_nor_read_by_the_terminal(monkeypatch: py
         assert "[v2].parquet" in str(screen.query_one("#ways").border_subtitle)
 
     play(steps, path="models/\x1b[2J")
+
+
+def test_what_was_asked_for_early_moves_nobody_who_reads_something_else(
+    launched: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = threading.Event()
+
+    def shown(_path: str) -> ShownModel:
+        known.wait(30)
+        return SHOWN
+
+    monkeypatch.setattr(model_view, "shown", shown)
+
+    async def steps(pilot: Pilot[int], screen: ModelScreen) -> None:
+        await pilot.press("enter", "question_mark")
+        await until(pilot, lambda: not screen.in_front)
+        known.set()
+        await until(pilot, lambda: screen.found)
+        assert launched == []
+
+    try:
+        play(steps)
+    finally:
+        known.set()

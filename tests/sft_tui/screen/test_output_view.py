@@ -1,9 +1,11 @@
 """The screen with what a run's processes printed."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sft_tui.screen import output_view
 from sft_tui.screen.output_view import OutputView
@@ -44,3 +46,24 @@ def test_nothing_printed_and_a_fault_are_said() -> None:
 @given(width=WIDTHS, height=HEIGHTS)
 def test_the_screen_can_have_any_size(back: int, width: int, height: int) -> None:
     exact(output_view.draw(replace(VIEW, back=back, lang="zh"), width, height), width, height)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=12), st.integers(0, 12), st.integers(0, 12), st.integers(0, 6))
+def test_a_scrolled_view_stays_though_the_first_lines_are_dropped(
+    lengths: list[int], back: int, dropped: int, more: int
+) -> None:
+    begins = [0, *itertools.accumulate(lengths + [5] * more, lambda at, length: at + length + 1)]
+    numbers = range(len(lengths) + more)
+    held = [str(number) for number in numbers]
+    back = min(back, len(lengths) - 1)
+    view = replace(VIEW, lines=held[: len(lengths)], begins=begins[: len(lengths)], back=back)
+    dropped = min(dropped, len(numbers) - 1)
+    now = output_view.continued(view, held[dropped:], begins[dropped : len(numbers)], cut=True)
+    last = now.lines[len(now.lines) - 1 - now.back] if now.back < len(now.lines) else held[0]
+    if not back:
+        assert now.back == 0
+    elif len(lengths) - 1 - back >= dropped:
+        assert last == str(len(lengths) - 1 - back)
+    else:
+        assert now.back >= len(now.lines)  # beyond the first line: the drawing stops there

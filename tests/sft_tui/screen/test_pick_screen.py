@@ -10,8 +10,9 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from engine.contract.messages import InputError
+from sft_tui import candidates, remembered
 from sft_tui import here as look
-from sft_tui import remembered
+from sft_tui.candidates import Candidate
 from sft_tui.here import Glances
 from sft_tui.preflight.ask_engine import Progress
 from sft_tui.screen import pick_screen
@@ -230,3 +231,62 @@ def test_a_folder_with_a_model_is_chosen_not_entered(folder: Path) -> None:
         await until(pilot, lambda: pilot.app.screen is not screen)
 
     assert play(steps, "pretrained_model") == ["small"]
+
+
+def test_widgets_are_asked_by_their_own_thread_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    askers: set[threading.Thread] = set()
+
+    def typed(screen: PickScreen) -> str:
+        askers.add(threading.current_thread())
+        return screen.query_one("#filter", Input).value
+
+    monkeypatch.setattr(PickScreen, "typed", property(typed))
+
+    async def steps(pilot: Pilot[int], screen: PickScreen) -> None:
+        await pilot.press(*"faq")
+        await until(pilot, lambda: listed_for(screen, "faq"))
+        assert askers == {threading.main_thread()}
+
+    play(steps)
+
+
+def test_the_cursor_stays_when_the_terminal_changes() -> None:
+    async def steps(pilot: Pilot[int], screen: PickScreen) -> None:
+        await pilot.press("down", "down")
+        assert screen.options.highlighted == 2
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert screen.options.highlighted == 2
+        await pilot.press(*"faq")
+        await until(pilot, lambda: listed_for(screen, "faq"))
+        assert screen.options.highlighted == 0
+
+    play(steps)
+
+
+def test_an_early_enter_chooses_nothing_while_something_else_is_in_front(monkeypatch: pytest.MonkeyPatch) -> None:
+    known, found_for = threading.Event(), candidates.candidates
+
+    def slow(setting: str, typed: str, recent: list[str]) -> list[Candidate]:
+        if typed:
+            known.wait(30)
+        return found_for(setting, typed, recent)
+
+    monkeypatch.setattr(pick_screen, "found_for", slow)
+
+    async def steps(pilot: Pilot[int], screen: PickScreen) -> None:
+        app = pilot.app
+        assert isinstance(app, SftTuiApp)
+        await pilot.press(*"faq", "enter")
+        app.do_help()
+        await until(pilot, lambda: not screen.in_front)
+        known.set()
+        await until(pilot, lambda: listed_for(screen, "faq"))
+        assert not screen.in_front
+        await pilot.press("escape")
+        assert screen.in_front
+
+    try:
+        assert play(steps) == []
+    finally:
+        known.set()

@@ -2,21 +2,26 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
 
-from engine.contract.events import RunEnded
+from engine.contract.events import Record, RunEnded
 from engine.contract.messages import Message
+from engine.contract.stream import EventReader, EventWriter
+from sft_tui import runs
 from sft_tui.queue import entries
+from sft_tui.queue.entries import Queue
 from sft_tui.queue.queue_file import QueueFolder
 from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.base import Options
 from sft_tui.screen.launch_screen import LaunchScreen
-from sft_tui.screen.queue_screen import QueueScreen
+from sft_tui.screen.queue_screen import QueueScreen, Watch
 from sft_tui.screen.run_screen import RunScreen
 from sft_tui.screen.runs_screen import RunsScreen
+from tests.sft_tui.conftest import PLAN, STARTED, STEP
 from tests.sft_tui.screen.conftest import until, write_run
 
 Play = Callable[[Callable[[Pilot[int], QueueScreen], Awaitable[None]]], None]
@@ -103,6 +108,65 @@ def test_one_key_pauses_and_continues(folder: QueueFolder, begun: list[object], 
         begun.clear()
         await pilot.press("p")
         await until(pilot, lambda: not folder.read().paused and begun)
+
+    play(steps)
+
+
+@pytest.mark.parametrize("keys", [1, 2, 3, 4])
+def test_each_key_counts_though_the_one_before_it_is_not_carried_out_yet(
+    folder: QueueFolder, play: Play, keys: int
+) -> None:
+    async def steps(pilot: Pilot[int], screen: QueueScreen) -> None:
+        await until(pilot, lambda: len(screen.state.queue.entries) == 3)
+        with folder._locked():  # a change takes its time
+            await pilot.press(*"p" * keys)
+        await until(pilot, lambda: screen._left == 0)
+        assert folder.read().paused == screen.state.queue.paused == bool(keys % 2)
+
+    play(steps)
+
+
+def test_of_the_run_that_is_running_only_what_is_new_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = write_run(tmp_path, "sft-small-1")
+    log = EventWriter(run_dir.events, "rank0", 1)
+    for event in (STARTED, PLAN, STEP):
+        log.write(event)
+    found = entries.changed(entries.added(Queue(), "sft-small", {}), 1, state="running", run="sft-small-1")
+    monkeypatch.setattr(runs, "is_alive", lambda *_: True)
+    begun: list[int] = []
+    poll = EventReader.poll
+
+    def noted(reader: EventReader, most: int) -> list[Record]:
+        begun.append(reader.place.offset)
+        return poll(reader, most)
+
+    monkeypatch.setattr(EventReader, "poll", noted)
+    watch = Watch(tmp_path)
+    assert "sft-small-1 running" in watch.line(found, "en")
+    before = run_dir.events.stat().st_size
+    log.write(replace(STEP, step=77))
+    log.close()
+    assert "step 77/100" in watch.line(found, "en")
+    assert begun[-1] == before
+    assert watch.line(Queue(), "en") == ""
+    run_dir.record.write_text("{")
+    assert watch.line(found, "en") == "sft-small-1"
+
+
+@pytest.mark.usefixtures("begun")
+@pytest.mark.parametrize("by", ["key", "click"])
+def test_an_entry_whose_preset_is_gone_says_so(play: Play, by: str) -> None:
+    QueueFolder(Path("logs")).add("gone", {"output_dir": "a"})
+
+    async def steps(pilot: Pilot[int], screen: QueueScreen) -> None:
+        await until(pilot, lambda: screen.state.queue.entries)
+        if by == "key":
+            await pilot.press("enter")
+        else:
+            line = next(number for number, line in enumerate(shown(screen).splitlines()) if "▸" in line)
+            await pilot.click(offset=(10, line))
+        await until(pilot, lambda: "gone" in screen.notice[0])
+        assert pilot.app.screen is screen
 
     play(steps)
 

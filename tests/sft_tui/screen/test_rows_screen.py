@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from textual.pilot import Pilot
 
-from engine.contract.leave_out import read_leave_out
+from engine.contract.leave_out import LeaveOut, read_leave_out
 from engine.contract.messages import InputError
 from engine.contract.record import RunRecord
 from engine.contract.row_losses import RowLoss, StepRows, continued
@@ -211,5 +211,24 @@ def test_the_text_is_copied(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None
         await until(pilot, lambda: "hardeasy" in shown(screen))
         await pilot.press("y")
         assert copied == ["ask 1hardeasy"]
+
+    play(logs, steps)
+
+
+def test_the_list_is_never_read_by_the_thread_that_draws(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: list[threading.Thread] = []
+
+    def read(data_file: Path) -> LeaveOut:
+        readers.append(threading.current_thread())
+        return read_leave_out(data_file)
+
+    monkeypatch.setattr(rows_screen, "read_leave_out", read)
+
+    async def steps(pilot: Pilot[int], screen: RowsScreen) -> None:
+        await pilot.press("x")
+        await until(pilot, lambda: "Row 1 is left out" in shown(screen) and "▸x" in shown(screen))
+        await pilot.press("left")
+        await until(pilot, lambda: len(readers) >= 4)
+        assert threading.main_thread() not in readers
 
     play(logs, steps)

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from textual.pilot import Pilot
 from engine.contract import events
 from engine.contract.outputdir import OutputDir
 from engine.contract.rundir import RunDir
-from sft_tui import notes
+from sft_tui import notes, removal
 from sft_tui.notes import Note
+from sft_tui.runs import Run
 from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.base import Options
 from sft_tui.screen.runs_screen import RunsScreen
@@ -51,11 +53,10 @@ def test_output_moved_aside_is_shown_counted_and_deleted(made: Made) -> None:
             assert screen.shown_run().name == "sft-small-1"
             assert "out/earlier/sft-small-1" in shown(screen)
             await pilot.press("d")
-            asked = shown(screen)
-            assert "out/earlier/sft-small-1" in asked.split("Delete ")[1]
-            assert "KB)? y/n" in asked
+            await until(pilot, lambda: "KB)? y/n" in shown(screen))
+            assert "out/earlier/sft-small-1" in shown(screen).split("Delete ")[1]
             await pilot.press("y")
-            assert "sft-small-1 is deleted." in shown(screen)
+            await until(pilot, lambda: "sft-small-1 is deleted." in shown(screen))
             assert "mine.txt" in shown(screen)
 
     asyncio.run(asyncio.wait_for(play(), 60))
@@ -162,3 +163,40 @@ def test_the_curve_of_the_run_under_the_cursor_follows_it(three: Path) -> None:
             assert list(screen.state.charted.runs) == [here]
 
     play(three, steps, (120, 40))
+
+
+def test_files_are_counted_and_deleted_behind_the_keys(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    made()
+    threads: list[threading.Thread] = []
+    may_end, of, remove = threading.Event(), removal.of, removal.remove
+
+    def slow_of(run: Run) -> list[tuple[Path, int]]:
+        threads.append(threading.current_thread())
+        return of(run)
+
+    def slow_remove(run: Run) -> list[Path]:
+        threads.append(threading.current_thread())
+        may_end.wait(30)
+        return remove(run)
+
+    monkeypatch.setattr(removal, "of", slow_of)
+    monkeypatch.setattr(removal, "remove", slow_remove)
+
+    async def play() -> None:
+        app = SftTuiApp(Options(Path("logs")))
+        async with app.run_test(size=(160, 40)) as pilot:
+            screen = await until_listed(pilot, 1)
+            await pilot.press("d", "y")
+            assert "Deleting sft-small-1 …" in shown(screen)
+            await pilot.press("d")
+            assert screen.question is None
+            may_end.set()
+            await until(pilot, lambda: "sft-small-1 is deleted." in shown(screen))
+            assert screen.state.runs == []
+            assert len(threads) == 2
+            assert threading.main_thread() not in threads
+
+    try:
+        asyncio.run(asyncio.wait_for(play(), 60))
+    finally:
+        may_end.set()

@@ -131,6 +131,20 @@ def test_keys_that_follow_at_once_move_and_search(played: Callable[..., None], k
     played(SOUND, steps)
 
 
+def test_enter_right_after_a_search_without_a_match_says_so(played: Callable[..., None]) -> None:
+    async def steps(pilot: Pilot[int], launch: LaunchScreen) -> None:
+        launch.services.open_settings("validation_file")
+        screen = launch.app.screen
+        assert isinstance(screen, SettingsScreen)
+        for key in ("slash", *"zzzz", "enter"):
+            launch.app.post_message(Key(key, key if len(key) == 1 else None))
+        await until(pilot, lambda: screen.find.value == "zzzz" and "zzzz" in screen.notice[0])
+        assert screen.value.mode == ""
+        assert launch.app.screen is screen
+
+    played(SOUND, steps)
+
+
 def test_keys_that_arrive_with_the_one_that_opens_a_screen_are_for_it(played: Callable[..., None]) -> None:
     async def steps(pilot: Pilot[int], launch: LaunchScreen) -> None:
         preset = launch.state.preset

@@ -19,6 +19,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from click.testing import CliRunner
 
 from engine.contract.messages import InputError
+from engine.contract.texts import LANGS, Lang, say
 from sft_tui.cli import main
 from sft_tui.serving import browser_server
 from sft_tui.serving.browser_server import BrowserServer, Served, host_name, is_allowed, listening
@@ -142,19 +143,19 @@ class SlowViewer:
     may_end: ClassVar[asyncio.Event]
     stopped: ClassVar[asyncio.Event]
 
-    def __init__(self, *_given: object, **_how: object) -> None:
-        self._process = None
+    def __init__(self, *_given: object) -> None:
+        """Has no process."""
 
     async def start(self, *_size: int) -> None:
         """Starts nothing."""
 
-    async def stop(self) -> None:
+    async def end(self) -> None:
         self.stopped.set()
         await asyncio.wait_for(self.may_end.wait(), 60)
 
 
 def test_a_viewer_counts_until_it_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(browser_server, "AppService", SlowViewer)
+    monkeypatch.setattr(browser_server, "TabViewer", SlowViewer)
 
     async def go() -> None:
         SlowViewer.may_end, SlowViewer.stopped = asyncio.Event(), asyncio.Event()
@@ -254,14 +255,18 @@ def test_the_page_may_load_only_from_its_server(tmp_path: Path) -> None:
     asyncio.run(asyncio.wait_for(go(), 60))
 
 
-def test_no_more_tabs_than_the_machine_can_bear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(browser_server, "MOST_VIEWERS", 0)
-
+@pytest.mark.parametrize("lang", LANGS)
+def test_no_more_tabs_than_the_machine_can_bear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lang: Lang) -> None:
     async def go() -> None:
-        server = BrowserServer(Served("127.0.0.1", 0, tmp_path, "en"))
-        async with opened(server) as client, client.ws_connect("/ws") as socket:
-            await socket.receive()
-            assert socket.close_code == 1013
+        server = BrowserServer(Served("127.0.0.1", 0, tmp_path, lang))
+        async with opened(server) as client:
+            monkeypatch.setattr(browser_server, "MOST_VIEWERS", 0)
+            async with client.ws_connect("/ws") as socket:
+                why = (await socket.receive()).extra or ""
+            assert (socket.close_code, why) == (1013, say("serve.too_many", lang, most=0))
+            assert len(why.encode()) < 124
+            page = await client.get("/")
+            assert (page.status, await page.text()) == (503, f"{why}\n")
 
     asyncio.run(asyncio.wait_for(go(), 60))
 
