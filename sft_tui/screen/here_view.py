@@ -6,14 +6,15 @@ from engine.contract.texts import Lang, say
 from sft_tui.found import Found
 from sft_tui.here_text import KINDS, rows_of, step_words
 from sft_tui.next_steps import Step
-from sft_tui.screen.ink import Ink, Line, columns, filled, fit, frame, side_by_side
+from sft_tui.screen.ink import Ink, Line, columns, filled, fit, frame, side_by_side, tail
 from sft_tui.text import safe
 from sft_tui.wrapping import wrapped
 
 WIDE = 100
 LEAST_FOLDER = 12  # columns, next to what the machine has free
-MOST_DETAIL, MOST_NUMBERED = 2, 9  # lines, and steps that have a key
-HEAD, NAME, LEAST_WORDS = 8, 30, 14  # columns of the kinds, at most of a name, and at least of what it is
+MOST_DETAIL, MOST_NUMBERED = 3, 9  # lines, and steps that have a key
+HEAD, LEAST_WORDS = 8, 14  # columns of the kinds, and at least of what something is
+NAME, USUAL_NAME = 30, 24  # columns of a name at most, and where what it is needs the others
 MOST_WORDS = 3  # lines of what it is, if there is room for all of them
 LEAST_STEPS = 50  # columns of the steps, next to a list that needs many
 
@@ -38,11 +39,11 @@ def draw(view: HereView, width: int, height: int) -> list[Line]:
     room = width - columns(title) - columns([(view.machine, "")]) - 3
     folder = safe(view.folder, 400)
     if room >= min(LEAST_FOLDER, columns([(folder, "")])):
-        folder = _tail(folder, room)
+        folder = tail(folder, room)
         gap = " " * (room + 2 - columns([(folder, "")]))
         title += [(folder, "accent"), (gap, ""), (view.machine, "dim")]
     else:
-        title.append((_tail(folder, width - columns(title)), "accent"))
+        title.append((tail(folder, width - columns(title)), "accent"))
     if width >= WIDE:
         left = _left(view, width)
         body = side_by_side(_here(view, left, height - 1), _next(view, width - left, height - 1))
@@ -55,7 +56,7 @@ def draw(view: HereView, width: int, height: int) -> list[Line]:
 def _left(view: HereView, width: int) -> int:
     """The columns of the left panel of a wide screen: as many as what lies here needs, within limits."""
     rows = [row for some in rows_of(view.found, view.lang).values() for row in some]
-    names = min(NAME, max((columns([(name, "")]) for name, _ in rows), default=0))
+    names = min(USUAL_NAME, max((columns([(name, "")]) for name, _ in rows), default=0))
     needed = HEAD + names + 2 + max((columns([(words, "")]) for _, words in rows), default=0) + 4
     return max(width * 9 // 20, min(needed, width - LEAST_STEPS))
 
@@ -98,8 +99,9 @@ def _things(view: HereView, width: int, room: int) -> list[Line]:
         more = every - kept + view.found.left_out
         if kept + bool(more) <= room:
             break
-    longest = max((columns([(name, "")]) for some in rows.values() for name, _ in some), default=0)
-    name_width = min(longest, NAME, max(12, width - HEAD - LEAST_WORDS))
+    pairs = [row for some in rows.values() for row in some]
+    longest, words = (max((columns([(pair[of], "")]) for pair in pairs), default=0) for of in (0, 1))
+    name_width = min(longest, NAME, max(USUAL_NAME, width - HEAD - words - 2), max(12, width - HEAD - LEAST_WORDS))
     widths = (name_width, max(1, width - HEAD - name_width - 2))
     last: list[Line] = [[(say("here.left_out", view.lang, count=more), "dim")]] if more else []
     shown: list[Line] = []
@@ -117,18 +119,11 @@ def _kind_lines(
     lines: list[Line] = []
     for place, (name, words) in enumerate(rows):
         head = say(f"here.{kind}_head", lang) if not place else ""
-        shown = _tail(name, widths[0])
+        shown = tail(name, widths[0])
         first, *more = wrapped(words, widths[1], most_words) or [""]
         lines.append([*fit([(head, "head")], HEAD), *fit([(shown, "")], widths[0]), ("  ", ""), (first, "dim")])
         lines += [[(" " * (HEAD + widths[0] + 2), ""), (part, "dim")] for part in more]
     return lines
-
-
-def _tail(name: str, width: int) -> str:
-    """The end of a path that does not fit, which says more than its beginning."""
-    while columns([(name, "")]) > width and len(name) > 1:
-        name = "…" + name[2:]
-    return name
 
 
 def _next(view: HereView, width: int, height: int) -> list[Line]:

@@ -110,6 +110,16 @@ def cut(text: str, width: int) -> str:
     return set_cell_size(set_cell_size(text, width - 1).rstrip() + "…", width) if width > 0 else ""
 
 
+def tail(text: str, width: int) -> str:
+    """The end of a text in at most `width` columns, with an ellipsis before it if it was cut, a path at a folder."""
+    if cell_len(text) <= width:
+        return text
+    while text and cell_len(text) > width - 1:
+        text = text[1:]
+    folder = text.find("/", 0, len(text) - 1)
+    return f"…{text[max(0, folder) :]}" if width > 0 else ""
+
+
 def frame(title: Line, body: Sequence[Line], width: int, height: int, note: Line | None = None) -> list[Line]:
     """A box of exactly this size around a body, cut or padded to fit, with a title and a note in its upper edge."""
     if width < 4 or height < 2:

@@ -8,7 +8,7 @@ from engine.contract.texts import Lang, say
 from sft_tui.candidates import Candidate
 from sft_tui.found import ModelPlace
 from sft_tui.here_text import data_words, model_words
-from sft_tui.screen.ink import Line, columns, fit
+from sft_tui.screen.ink import Line, columns, fit, tail
 from sft_tui.text import safe
 
 About = DataGlance | ModelGlance | Message | None
@@ -25,7 +25,7 @@ def name_columns(listed: Sequence[Candidate], width: int) -> int:
 def option_line(candidate: Candidate, about: About, name_width: int, width: int, lang: Lang) -> Line:
     """A candidate on one line: its name, what it is, and from where."""
     tag = say(f"pick.{candidate.kind}", lang) if candidate.kind in TAGGED else ""
-    name = shortened(safe(candidate.name, 400), name_width)
+    name = tail(safe(candidate.name, 400), name_width)
     words = what_it_is(candidate, about, lang)
     room = max(0, width - name_width - 2 - (columns([(tag, "")]) + 2 if tag else 0))
     line: Line = [*fit([(name, "")], name_width), ("  ", "")]
@@ -47,10 +47,3 @@ def what_it_is(candidate: Candidate, about: About, lang: Lang) -> str:
     if candidate.path.lower().endswith(".gguf"):
         return say("here.gguf", lang)
     return say("pick.folder", lang) if candidate.folder and not candidate.fits else ""
-
-
-def shortened(name: str, width: int) -> str:
-    """The end of a name that does not fit, which says more than its beginning."""
-    while columns([(name, "")]) > width and len(name) > 1:
-        name = "…" + name[2:]
-    return name

@@ -34,7 +34,7 @@ class ResumeScreen(FormScreen):
     ResumeScreen .error { display: none; padding-left: 30; height: auto; }
     ResumeScreen .error.-shown { display: block; }
     ResumeScreen #settings { height: 1fr; }
-    ResumeScreen #below { height: 3; }
+    ResumeScreen #below { height: auto; min-height: 3; max-height: 6; }
     """
 
     def __init__(self, run: Run) -> None:
@@ -53,11 +53,15 @@ class ResumeScreen(FormScreen):
         rows: list[Widget] = []
         for name, value in self._before.items():
             shown = number(value) if value != "" else ""
-            field = Input(shown, id=f"set-{name}", select_on_focus=False, highlighter=HARMLESS)
+            empty = setting_of(name).empty(self.services.options.lang)
+            field = Input(shown, empty, id=f"set-{name}", select_on_focus=False, highlighter=HARMLESS)
             line = Horizontal(Label(styled([(name, "dim")], ink), markup=False), field, classes="setting")
             rows += [line, Label("", id=f"error-{name}", classes="error bad", markup=False)]
-        yield VerticalScroll(*rows, can_focus=False, id="settings")
-        yield Vertical(Label("", id="meaning", classes="dim", markup=False), id="below")
+        settings = VerticalScroll(*rows, can_focus=False, id="settings", classes="framed")
+        below = Vertical(Label("", id="meaning", classes="dim", markup=False), id="below", classes="framed")
+        settings.border_title = say("screen.settings", self.services.options.lang)
+        below.border_title = say("settings.about", self.services.options.lang)
+        yield from (settings, below)
 
     def _input(self, name: str) -> Input:
         return self.query_one(f"#set-{name}", Input)
@@ -74,7 +78,7 @@ class ResumeScreen(FormScreen):
             lang, rule = self.services.options.lang, setting_of(name)
             unit = f" [{rule.unit_in(lang)}]" if rule.unit else ""
             choices = f" {' | '.join(rule.choices)}" if rule.choices else ""
-            words = wrap(rule.help(lang) + unit + choices, max(20, self.app.size.width - 4))
+            words = wrap(rule.help(lang) + unit + choices, max(20, self.app.size.width - 5))
             self.query_one("#meaning", Label).update("\n".join(words))
 
     def on_input_changed(self, event: Input.Changed) -> None:

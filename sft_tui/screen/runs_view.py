@@ -161,10 +161,12 @@ def _details(view: RunsView, width: int, height: int = 0) -> list[Line]:
     if run is None:
         return []
     end = run.state.ended if not run.alive else None
-    parts = [(say("column.started", lang), safe(run.state.began_at[:16].replace("T", " ")) or "-", "")]
+    parts = [(say("column.started", lang).lower(), safe(run.state.began_at[:16].replace("T", " ")) or "-", "")]
     parts += [("", words, "") for words in [lineage.described(run, view.links, lang)] if words]
     if end is not None:
-        parts.append((say("column.ended", lang), safe(end.message.what(lang), 600), "bad" if end.exit_code else ""))
+        parts.append(
+            (say("column.ended", lang).lower(), safe(end.message.what(lang), 600), "bad" if end.exit_code else "")
+        )
         parts += [("", words, "dim") for words in [safe(fix_keys.with_keys(end.message.fix(lang)), 600)] if words]
     note = view.notes.get(run.name, Note()).line()
     parts += [(say("screen.noted", lang), safe(note, 600), "accent")] if note else []

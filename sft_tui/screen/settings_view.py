@@ -10,7 +10,7 @@ from engine.contract.texts import LANGS, Lang, say
 from sft_tui.options import setting_text
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.report import SIGNS
-from sft_tui.screen.ink import Line, columns, fit
+from sft_tui.screen.ink import Line, columns, fit, tail
 from sft_tui.text import safe
 from sft_tui.wrapping import wrap
 
@@ -117,16 +117,6 @@ def _value(view: SettingsView, name: str, room: int, *, in_columns: bool) -> str
         return tail(f"{view.text(name)} {unit}".strip(), room)
     behind = "".join(text for text, _ in fit([(f" {unit}", "")], UNIT))
     return tail(view.text(name), room - UNIT) + behind
-
-
-def tail(text: str, width: int) -> str:
-    """The end of a text in at most `width` columns, with an ellipsis before it if it was cut, a path at a folder."""
-    if columns([(text, "")]) <= width:
-        return text
-    while text and columns([(text, "")]) > width - 1:
-        text = text[1:]
-    folder = text.find("/", 0, len(text) - 1)
-    return f"…{text[max(0, folder) :]}" if width > 0 else ""
 
 
 def allowed(name: str) -> str:

@@ -31,7 +31,7 @@ def test_pairs_say_nothing_of_conversations() -> None:
     [
         ("en", "a.parquet: 3,000 answers of 1,200 conversations to learn, in 9 rows, 10.0 % of their tokens; "
                "each ends with <|im_end|>."),
-        ("zh", "a.parquet：学习 1,200 个对话中的 3,000 个回答，共 9 行，占其词元的 10.0 %；"
+        ("zh", "a.parquet：学习 1,200 段对话中的 3,000 个回答，共 9 行，占其词元的 10.0 %；"
                "每个回答以 <|im_end|> 结束。"),
     ],
 )  # fmt: skip

@@ -37,7 +37,7 @@ def test_a_pair_says_which_part_is_learned_and_what_is_cut() -> None:
     said = plain(data_view.draw(view, 120, 20))
     assert "▸ training file · test file" in said
     assert "row 3 of data/train.parquet (5,000 rows)" in said
-    assert "Learned are the kept tokens of each response" in said
+    assert "The kept tokens of each response are learned" in said
     assert "response: 5 tokens, 4 kept, 1 cut" in said
     assert "cut off: v=3" in said
     assert "cut off: v=3" in data_view.copied(view)

@@ -63,3 +63,11 @@ def test_what_is_cut_ends_with_an_ellipsis_wherever_it_is_cut() -> None:
     assert ink.plain(ink.fit([("abcd", ""), ("efgh", "dim")], 4)) == "abc…"
     assert ink.plain(ink.fit([("abcd", ""), ("  ", "dim")], 4)) == "abcd"
     assert ink.fit([("拉丁字母", "")], 6) == [("拉丁… ", "")]
+
+
+def test_of_a_path_that_is_too_long_the_end_is_kept_from_a_folder_on() -> None:
+    assert ink.tail("/home/me/models/SmolLM2", 18) == "…/models/SmolLM2"
+    assert ink.tail("data/chat_train.parquet", 12) == "…ain.parquet"
+    assert ink.tail("model_save/tokenizer/", 12) == "…/tokenizer/"
+    assert ink.tail("short", 12) == "short"
+    assert ink.tail("short", 0) == ""

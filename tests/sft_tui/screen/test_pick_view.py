@@ -7,7 +7,7 @@ from engine.contract.glances import DataGlance, ModelGlance
 from engine.contract.messages import Message
 from sft_tui.candidates import Candidate
 from sft_tui.screen.ink import columns
-from sft_tui.screen.pick_view import About, name_columns, option_line, shortened, what_it_is
+from sft_tui.screen.pick_view import About, name_columns, option_line, what_it_is
 from tests.sft_tui.screen.conftest import WIDTHS
 
 FILE = Candidate("data/a.jsonl", "recent", "data/很长的名字\x1b[31m.jsonl")
@@ -40,8 +40,3 @@ def test_a_line_says_what_it_is_and_from_where() -> None:
 def test_what_a_candidate_is(candidate: Candidate, about: About, words: str) -> None:
     said = what_it_is(candidate, about, "en")
     assert said == words or (isinstance(about, Message) and said)
-
-
-def test_the_end_of_a_long_name_is_kept() -> None:
-    assert shortened("a/very/long/path.jsonl", 12) == "…/path.jsonl"
-    assert shortened("short", 12) == "short"

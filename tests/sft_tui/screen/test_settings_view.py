@@ -117,9 +117,3 @@ def test_what_a_setting_was_is_shown_whole_or_not_at_all(lang: Lang) -> None:
         assert shown.count(")") == shown.count("(")
         assert shown.startswith("* test_file")
     assert view.was("epochs") in plain([settings_view.line(view, "epochs", 50)])
-
-
-def test_a_path_that_is_too_long_begins_at_a_folder() -> None:
-    assert settings_view.tail("/home/me/models/SmolLM2", 18) == "…/models/SmolLM2"
-    assert settings_view.tail("data/chat_train.parquet", 12) == "…ain.parquet"
-    assert settings_view.tail("model_save/tokenizer/", 12) == "…/tokenizer/"
