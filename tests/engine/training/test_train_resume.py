@@ -138,7 +138,7 @@ def test_a_run_as_on_a_gpu_resumes_exactly(
 ) -> None:
     """On the processor: one upload a step, casts that are kept, a fused update, kept encodings of an encoder."""
     monkeypatch.setattr(placement, "on_host", lambda _: False)
-    settings = {**cases["bart"], "optimizer": "adamw"}
+    settings = {**cases["bart"], "optimizer": "adamw", "eval_rows": 2}
     whole = run_here(**settings)
     cut_after(7, run_here, tmp_path, **settings)
     resumed = run_here(folder=tmp_path, resume=True, **settings)
