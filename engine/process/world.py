@@ -34,6 +34,7 @@ class World:
     def __init__(self) -> None:
         # accelerate would load DeepSpeed for it, which `check` refuses in words.
         self.deepspeed = os.environ.pop("ACCELERATE_USE_DEEPSPEED", "").lower() in ("1", "true", "yes", "y", "t", "on")
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as NVML numbers GPUs; read when CUDA is first asked
         places.settle(os.environ, on_cpu=not torch.accelerator.is_available())
         # Ranks that a supervisor started meet through a file, which needs no port that another program might take.
         meeting = os.environ.get(environment.RENDEZVOUS)

@@ -65,7 +65,7 @@ class HereScreen(WithRun, CanvasScreen):
         from sft_tui import here  # what finds things is imported while the screen is already there
 
         worker, logs, found = get_current_worker(), self.services.options.logs, self.state.found
-        host, first, unseen = HostReader(), True, self._unseen()
+        host, first, unusable = HostReader(), True, other_gpus.unusable()
         while not worker.is_cancelled:
             if not self.in_front:
                 time.sleep(NAP_SECONDS)
@@ -75,15 +75,10 @@ class HereScreen(WithRun, CanvasScreen):
                 if worker.is_cancelled:
                     return
                 if first or not found.reading:
-                    self.app.call_from_thread(self._show, found, self._machine(host) + unseen)
+                    self.app.call_from_thread(self._show, found, self._machine(host), unusable)
             first, looked = False, time.monotonic()
             while not worker.is_cancelled and (time.monotonic() - looked < LOOK_SECONDS or not self.in_front):
                 time.sleep(NAP_SECONDS)
-
-    def _unseen(self) -> str:
-        """GPUs that no run will use, in a few words."""
-        makers = other_gpus.unusable()
-        return " · " + say("here.gpu_unseen", self.services.options.lang, makers=makers) if makers else ""
 
     def _machine(self, host: HostReader) -> str:
         """What is free of memory and disk; of a folder that was removed meanwhile nothing is known."""
@@ -92,14 +87,14 @@ class HereScreen(WithRun, CanvasScreen):
             disk = size(free_bytes(Path()))
         return say("here.machine", self.services.options.lang, memory=size(memory) if memory else "-", disk=disk)
 
-    def _show(self, found: Found, machine: str) -> None:
+    def _show(self, found: Found, machine: str, unusable: str) -> None:
         steps = tuple(next_steps(found))
         under = self.state.steps[self.state.cursor] if self._chosen and self.state.steps else None
         cursor = next((place for place, one in enumerate(steps) if _same(one, under)), 0)
         before = self.state
         if found == before.found:  # what the machine has free changes all the time: alone it is not worth a drawing
             machine = before.machine
-        self.state = replace(before, found=found, steps=steps, machine=machine, cursor=cursor)
+        self.state = replace(before, found=found, steps=steps, machine=machine, unusable=unusable, cursor=cursor)
         if not self.in_front:
             return
         if before.queued and not found.reading:

@@ -29,6 +29,7 @@ class HereView:
     cursor: int = 0
     queued: bool = False  # the first step begins as soon as it is known
     machine: str = ""  # in a few words
+    unusable: str = ""  # the makers of GPUs that no run can use
     ink: Ink = field(default_factory=Ink)
     lang: Lang = "en"
 
@@ -83,11 +84,15 @@ def step_at(view: HereView, width: int, height: int, x: int, y: int) -> int:
 
 def _here(view: HereView, width: int, height: int) -> list[Line]:
     found, lang = view.found, view.lang
-    lines = _things(view, width - 4, height - 2)
+    below: list[Line] = []
+    if view.unusable:
+        words = say("here.gpu_unseen", lang, makers=view.unusable)
+        below = [fit([*fit([("GPU", "head")], HEAD), (words, "dim")], width - 4)]
+    lines = _things(view, width - 4, height - 2 - len(below))
     if found.empty:
         lines = [[(say("here.reading" if found.reading else "here.nothing", lang), "dim")]]
     note: Line = [(say("here.reading", lang), "dim")] if found.reading else []
-    return frame([(say("here.title", lang), "head")], lines, width, height, note)
+    return frame([(say("here.title", lang), "head")], [*lines, *below], width, height, note)
 
 
 def _things(view: HereView, width: int, room: int) -> list[Line]:

@@ -11,6 +11,7 @@ from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.texts import filled
 from sft_tui import text
+from sft_tui.machine.driver_log import Xid
 from sft_tui.run_state import RunState
 from sft_tui.supervise.ranks import Exit
 from sft_tui.supervise.stall import Overdue
@@ -30,6 +31,7 @@ class Facts:
     failures: dict[int, events.RankFailed] = field(default_factory=dict)  # in order of arrival
     readings: Sequence[events.Host] = ()  # of the last seconds
     oom_kills: int = 0  # by the kernel, since the attempt began
+    xids: Sequence[Xid] = ()  # what NVIDIA's driver reported since then
     unstartable: str = ""  # why a rank could not be started
     stop_asked: bool = False
     ended_now: bool = False  # it was asked to end without saving
@@ -48,10 +50,25 @@ def judge(run_dir: RunDir, record: RunRecord, facts: Facts) -> events.RunEnded:
 def _by_lost_gpu(record: RunRecord, facts: Facts, end: events.RunEnded, step: int) -> events.RunEnded:
     """The end, if a GPU of the run was lost meanwhile: that is then its cause, however the ranks noticed."""
     lost = [gpu for gpu in facts.state.gpus if gpu.lost and gpu.place < record.processes and _named(gpu)]
-    if not lost or end.reason not in CAUSED_BY_LOSS:
+    if end.reason not in CAUSED_BY_LOSS:
         return end
+    if facts.xids:
+        end = replace(end, evidence={**end.evidence, "driver": " | ".join(map(str, facts.xids[-3:]))})
+    if not lost:
+        return _by_driver(record, facts, end, step)
     rank, gpu = lost[0].place, f"{lost[0].index} ({lost[0].name})"
     return certificate.gpu_lost(record, rank, gpu, end, facts.state.phase.name, step)
+
+
+def _by_driver(record: RunRecord, facts: Facts, end: events.RunEnded, step: int) -> events.RunEnded:
+    """The end, if the driver reported a fault of a GPU itself and no rank says so."""
+    blamed = next((xid for xid in facts.xids if xid.is_hardware), None)
+    if blamed is None or end.reason == "gpu_failed":
+        return end
+    phase, gpu = facts.state.phase.name, {"gpu": blamed.place}
+    failure = events.RankFailed("gpu_failed", phase, step, str(blamed), "", waiting=False, gpu=gpu)
+    evidence = {**end.evidence, "otherwise": end.message.what()}
+    return certificate.gpu_failed(record, int(str(end.message.args.get("rank", 0))), failure, evidence)
 
 
 def _named(gpu: events.Gpu) -> bool:

@@ -1,3 +1,4 @@
+import os
 import random
 from typing import TYPE_CHECKING
 
@@ -121,6 +122,15 @@ def test_a_refusal_of_one_rank_is_raised_on_all(cpu_world: World, kind: type[Inp
 def test_only_the_chosen_rank_does_the_work(cpu_world: World) -> None:
     assert cpu_world.together(lambda: 5, chosen=True) == 5
     assert cpu_world.together(lambda: 5, chosen=False) is None
+
+
+def test_cuda_numbers_gpus_as_the_driver_does_unless_asked_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    World()
+    assert os.environ["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
+    monkeypatch.delenv("CUDA_DEVICE_ORDER")
+    World()
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
 @pytest.fixture

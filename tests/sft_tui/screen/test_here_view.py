@@ -47,6 +47,15 @@ def test_the_step_under_the_cursor_is_shown_and_found_by_the_mouse(size: tuple[i
     assert here_view.step_at(shown, *size, size[0] - 2, 0) == -1
 
 
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("name", FOUND)
+def test_a_gpu_that_no_run_can_use_is_there_and_said_to_be(name: str, size: tuple[int, int]) -> None:
+    width, height = size[0], size[1] - 1
+    lines = here_view.draw(view(name, unusable="AMD"), width, height)
+    exact(lines, width, height)
+    assert "GPU     AMD, not usable by this PyTorch" in plain(lines)
+
+
 def test_a_waiting_step_says_so() -> None:
     assert "as soon as this is read" in plain(here_view.draw(view("reading", queued=True), 120, 39))
 

@@ -14,6 +14,7 @@ from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
+from sft_tui.machine.driver_log import Xid
 from sft_tui.run_state import RunState
 from sft_tui.supervise.ranks import Exit
 from sft_tui.supervise.stall import Overdue
@@ -147,6 +148,18 @@ def test_a_lost_gpu_is_the_cause_however_the_ranks_noticed(verdict: Any, how: st
     assert end.message.what() == f"Rank 1: the driver lost GPU 3 ({CARD}) while training, at step 7."
     assert "off and on" in end.message.fix()
     assert "Rank" in end.evidence["otherwise"]
+
+
+def test_what_the_driver_reported_is_the_evidence_and_may_be_the_cause(verdict: Any) -> None:
+    """Xid 79 is of the card; Xid 31, a memory fault, may as well be of the program."""
+    aborted = HOW_RANKS_NOTICE["NCCL aborts"]
+    end = verdict(gpus=(WELL,), xids=[Xid("PCI:0000:01:00", 79, "GPU has fallen off the bus.")], **aborted)
+    assert end.reason == "gpu_failed"
+    assert "GPU PCI:0000:01:00 failed while training, at step 7: Xid 79" in end.message.what()
+    assert "SIGABRT" in end.evidence["otherwise"]
+    program = verdict(gpus=(WELL,), xids=[Xid("PCI:0000:01:00", 31, "MMU Fault")], **aborted)
+    assert program.reason == "failed"
+    assert program.evidence["driver"] == "Xid 31 (PCI:0000:01:00): MMU Fault"
 
 
 def test_a_lost_gpu_that_the_run_does_not_use_is_not_its_end(verdict: Any) -> None:
