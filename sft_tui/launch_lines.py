@@ -17,6 +17,7 @@ from sft_tui.child_process import LIBRARY_SETTINGS, module_command
 NOT_IN_NAMES = re.compile(r"[^\w.-]")  # a record may be foreign, and its name must not become lines of the script
 RANK_PROGRAM = "engine.train"
 SECONDS_TO_SAVE = 120  # before the end of its time, Slurm asks the ranks to save and end
+SECONDS_TO_ANSWER = 60  # for a machine that is there to start a program
 
 
 def write(run_dir: RunDir, record: RunRecord) -> str:
@@ -83,7 +84,7 @@ def _program(name: str) -> str:
 
 
 def batch_script(folder: str, project: str, run: str, launch: Launch) -> str:
-    """The batch script: starts the ranks; resumes when the job begins again; queues it again when its time is over."""
+    """The batch script: starts the ranks; resumes when the job begins again; queues it again if it was cut off."""
     here, again = shlex.quote(folder), shlex.join(module_command("sft_tui", "resume"))
     status = shlex.join(module_command("sft_tui", "status", "--json"))
     state = shlex.join([sys.executable, "-c", 'import json, sys; print(json.load(sys.stdin)["status"])'])
@@ -95,7 +96,7 @@ def batch_script(folder: str, project: str, run: str, launch: Launch) -> str:
 #SBATCH --ntasks-per-node={launch.on_each}{gpus}
 #SBATCH --signal=TERM@{SECONDS_TO_SAVE}
 #SBATCH --requeue
-# What your cluster also asks for (partition, account, time, cores a task), as options of sbatch or as lines here.
+# What your cluster also asks for (partition, account, time, cores a task) are options of sbatch.
 
 cd {shlex.quote(project)} || exit
 run={here}
@@ -103,23 +104,27 @@ run={here}
 exec >> "$run/trainer.log" 2>&1
 {exports}
 if [ -n "${{SLURM_CPUS_PER_TASK:-}}" ]; then
-    export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"
+    # srun itself has not read the first of these since Slurm 22.05: each task would be bound to one core.
+    export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK" SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"
 fi
 
-# The job begins again after a machine failed, it had to make room, or its time was over.
-if [ "${{SLURM_RESTART_COUNT:-0}}" -gt 0 ]; then
+# It has begun already: a machine failed, the job had to make room, its time was over, or you submitted it again.
+if [ "$run/events.jsonl" -nt "$run/run.json" ]; then
     {again} "$run" || exit
+    [ "$run/run.json" -nt "$run/events.jsonl" ] || exit 0  # it is finished: there was nothing to resume
 fi
 
 srun --kill-on-bad-exit=1 {shlex.join(rank_command(folder))}
 code=$?
 
-# Slurm's signal made it save and end: the job goes back into the queue, unless you stopped it or cancelled the job.
+# Slurm's signal made it save and end (143: it was still starting), or a machine no longer answers, which Slurm itself
+# may notice much later: the job goes back into the queue, unless you stopped it or cancelled the job.
 if [ ! -e "$run/control/stop" ] && [ "$(squeue -h -o %T -j "$SLURM_JOB_ID")" = RUNNING ]; then
-    state=$({status} "$run" | {state})
-    if [ "$state" = stopped ]; then
-        scontrol requeue "$SLURM_JOB_ID"
-    fi
+    case "$({status} "$run" | {state}) $code" in
+        stopped* | *143) scontrol requeue "$SLURM_JOB_ID" ;;
+        *" 0") ;;
+        *) timeout {SECONDS_TO_ANSWER} srun true || scontrol requeue "$SLURM_JOB_ID" ;;
+    esac
 fi
 exit "$code"
 """

@@ -1,9 +1,11 @@
 """The lines that start a prepared run: what the launchers understand of them, and what the batch script does."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from sft_tui import launch_lines
 from sft_tui.child_process import module_command
 
 ENDPOINT = "first:29500"
+PAGE = Path(__file__).parents[2] / "docs" / "machines.md"
 
 
 def fake(folder: Path, name: str, body: str) -> None:
@@ -46,37 +49,78 @@ def test_a_run_without_gpus_stays_on_the_cpu() -> None:
     assert "ACCELERATE_USE_CPU" not in launch_lines.environment(Launch("torchrun", 2, 1, ENDPOINT))
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a batch script finds when it runs, in place of Slurm and of a run."""
+
+    state: str = "finished"  # of the run, when its ranks have ended
+    asked: bool = False  # to stop, by a person
+    job: str = "RUNNING"  # as Slurm calls it then
+    code: int = 0  # of the ranks
+    answers: bool = True  # all machines of the job
+    begun: bool = False  # in an earlier attempt
+    resumable: bool = True
+
+
+def carried_out(folder: Path, found: Job, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Runs the batch script with stand-ins for all it starts; returns what they printed."""
+    run, programs = folder / "a project" / "logs" / "sft-1", folder / "programs"
+    programs.mkdir()
+    (run / "control").mkdir(parents=True)
+    (run / "run.json").touch()
+    os.utime(run / "run.json", (1, 1))
+    if found.begun:
+        (run / "events.jsonl").touch()
+        os.utime(run / "events.jsonl", (2, 2))
+    if found.asked:
+        (run / "control" / "stop").touch()
+    answer = f'case "$*" in true) exit {int(not found.answers)} ;; esac'
+    fake(programs, "srun", f'echo "srun $@"; echo "cores $SRUN_CPUS_PER_TASK"; {answer}; exit {found.code}')
+    fake(programs, "squeue", f"echo {found.job}")
+    fake(programs, "scontrol", 'echo "scontrol $@"')
+    resumed = "touch logs/sft-1/run.json" if found.resumable else ":"
+    cases = f'*json.load*) cat ;; *resume*) echo "python $@"; {resumed} ;; *) echo {found.state} ;;'
+    fake(programs, "python", f'case "$*" in {cases} esac')
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    script = launch_lines.batch_script("logs/sft-1", str(folder / "a project"), "sft-1", Launch("slurm", 2, 2))
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "8"}
+    env = {"PATH": f"{programs}:{os.environ['PATH']}", **slurm}
+    result = subprocess.run(["bash"], input=script, text=True, env=env, capture_output=True, timeout=60, check=False)
+    assert (result.stdout, result.stderr) == ("", "")
+    return (run / "trainer.log").read_text()
+
+
 @pytest.mark.parametrize(
-    ("state", "asked", "job", "requeued"),
+    ("found", "requeued"),
     [
-        ("stopped", False, "RUNNING", True),  # its time was over
-        ("stopped", True, "RUNNING", False),  # a person stopped it
-        ("stopped", False, "COMPLETING", False),  # the job was cancelled
-        ("finished", False, "RUNNING", False),
+        (Job("stopped"), True),  # its time was over
+        (Job("stopped", asked=True), False),  # a person stopped it
+        (Job("stopped", job="COMPLETING"), False),  # the job was cancelled
+        (Job("finished"), False),
+        (Job("stopped", code=1), True),  # before it trained
+        (Job("prepared", code=143), True),  # before it could handle the signal
+        (Job("prepared", code=143, job="COMPLETING"), False),
+        (Job("failed", code=1), False),
+        (Job("failed", code=1, answers=False), True),  # a machine failed
+        (Job("failed", code=1, answers=False, asked=True), False),
     ],
 )
-def test_a_job_is_queued_again_only_when_its_time_was_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, asked: bool, job: str, requeued: bool
+def test_a_job_is_queued_again_only_when_it_was_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Job, requeued: bool
 ) -> None:
-    folder, programs = tmp_path / "a project" / "logs" / "sft-1", tmp_path / "programs"
-    programs.mkdir()
-    (folder / "control").mkdir(parents=True)
-    fake(programs, "srun", 'echo "srun $@"')
-    fake(programs, "squeue", f"echo {job}")
-    fake(programs, "scontrol", 'echo "scontrol $@"')
-    fake(programs, "python", f'case "$*" in *json.load*) cat ;; *) echo {state}; echo "python $@" >&2 ;; esac')
-    monkeypatch.setattr(sys, "executable", str(programs / "python"))
-    if asked:
-        (folder / "control" / "stop").touch()
-    project = str(tmp_path / "a project")
-    script = launch_lines.batch_script("logs/sft-1", project, "sft-1", Launch("slurm", 2, 2))
-    env = {"PATH": f"{programs}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"}
-    result = subprocess.run(["bash"], input=script, text=True, env=env, capture_output=True, timeout=60, check=False)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-    said = (folder / "trainer.log").read_text()
-    assert f"srun --kill-on-bad-exit=1 {shlex.join(module_command('engine.train', 'logs/sft-1'))}" in said
-    assert "python -P -m sft_tui resume ./logs/sft-1" in said
+    said = carried_out(tmp_path, found, monkeypatch)
+    assert f"srun --kill-on-bad-exit=1 {shlex.join(module_command('engine.train', 'logs/sft-1'))}\ncores 8\n" in said
     assert ("scontrol requeue 7" in said) == requeued
+    assert "resume" not in said
+
+
+@pytest.mark.parametrize("resumable", [True, False])
+def test_a_job_that_begins_again_resumes_unless_it_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resumable: bool
+) -> None:
+    said = carried_out(tmp_path, Job(begun=True, resumable=resumable), monkeypatch)
+    assert said.startswith("python -P -m sft_tui resume ./logs/sft-1\n")
+    assert ("srun" in said) == resumable
 
 
 def test_the_script_asks_slurm_for_machines_gpus_and_a_signal_in_time() -> None:
@@ -95,3 +139,35 @@ def test_a_foreign_name_adds_no_line_to_the_batch_script() -> None:
     assert [line for line in script.splitlines() if "wrap" in line] == [
         "#SBATCH --job-name=x__SBATCH_--wrap_id___touch_here_"
     ]
+
+
+KUBEFLOW = {"PET_NNODES": "2", "PET_NODE_RANK": "1", "PET_MASTER_ADDR": "first", "PET_MASTER_PORT": "29400"}
+SKYPILOT = {
+    "SKYPILOT_NUM_NODES": "2",
+    "SKYPILOT_NUM_GPUS_PER_NODE": "2",
+    "SKYPILOT_NODE_RANK": "1",
+    "SKYPILOT_NODE_IPS": "first\nsecond",
+}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "given", "port"),
+    [(r'sh, -c, "(.*)"\]$', KUBEFLOW, 29400), (r"run: \|\n(( {6}.*\n)+)", SKYPILOT, 29500)],
+)
+def test_the_examples_of_the_page_are_read_by_torchrun_as_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, given: dict[str, str], port: int
+) -> None:
+    from torch.distributed.run import get_args_parser
+
+    found = re.search(pattern, PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert found is not None
+    fake(tmp_path, "torchrun", 'printf "%s\\n" "$@"')
+    env = {**given, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    script = found[1].replace("/shared/project", str(tmp_path))
+    words = subprocess.run(["sh", "-c", script], env=env, capture_output=True, text=True, timeout=60, check=True)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    read = get_args_parser().parse_args(words.stdout.splitlines())
+    assert (read.nnodes, read.nproc_per_node, read.node_rank, read.no_python) == ("2", "2", 1, True)
+    assert (read.master_addr, read.master_port) == ("first", port)
+    assert read.training_script_args == ["-P", "-m", "engine.train", "logs/chat-lora-1"]
