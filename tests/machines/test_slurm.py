@@ -188,4 +188,4 @@ def test_a_node_whose_power_fails_is_waited_for(prepared: Prepared, uncut: Outco
     prepared.wait_for_restart(job)
     slurm.switch_on(NODES[1])
     prepared.finishes_like(uncut, job)
-    assert prepared.ends()[0] == "failed"
+    assert prepared.ends()[0] == "machine_lost"
