@@ -81,6 +81,12 @@ def test_a_browser_shows_the_screen_and_its_keys_reach_it(tmp_path: Path) -> Non
                 await tab.until(lambda shown: "? help" in shown)
                 await tab.press("?")
                 await tab.until(lambda shown: "┌ Keys" in shown)
+                await tab.call(
+                    "Emulation.setDeviceMetricsOverride", width=700, height=500, deviceScaleFactor=1, mobile=False
+                )
+                async with asyncio.timeout(LIMIT):  # the footer is not below the window
+                    while not await tab.value("innerHeight === 500 && document.documentElement.scrollHeight === 500"):
+                        await asyncio.sleep(0.1)
                 assert all(one.partition("://")[2].startswith("127.0.0.1:") for one in tab.requested), tab.requested
                 assert await tab.value("document.fonts.check('16px \"Roboto Mono\"')")
                 other = await chromium.tab(address)
