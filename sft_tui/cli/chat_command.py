@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from sft_tui.cli.common import logs_option, screen_options
+from sft_tui.cli.common import complete_model, logs_option, screen_options
 from sft_tui.cli.showing import show_screen
 
 
 @click.command()
-@click.argument("name", metavar="[MODEL|RUN]", required=False)
-@click.option("--with", "base", metavar="MODEL", default=None)
+@click.argument("name", metavar="[MODEL|RUN]", required=False, shell_complete=complete_model)
+@click.option("--with", "base", metavar="MODEL", default=None, shell_complete=complete_model)
 @logs_option
 @screen_options
 def chat(name: str | None, base: str | None, logs: Path, **screen: Any) -> None:

@@ -59,6 +59,12 @@ def complete_run(context: click.Context, _parameter: click.Parameter, typed: str
     return [name for name in known if name.startswith(typed) and PLAIN.fullmatch(name)]
 
 
+def complete_model(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    """The runs whose models can be talked to, for shell completion, and folders as the shell completes them."""
+    found = [CompletionItem(name) for name in complete_run(context, parameter, typed)]
+    return [CompletionItem(typed, type="dir"), *found]
+
+
 def complete_preset(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     """The presets for shell completion, each with what it is for if the shell shows that."""
     from engine.contract.presets import built_in, own_files

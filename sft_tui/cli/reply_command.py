@@ -9,13 +9,15 @@ from click.core import ParameterSource
 
 from engine.contract.texts import say
 from sft_tui import text
-from sft_tui.cli.common import LANG, json_option, logs_option, meanwhile, run_option
+from sft_tui.cli.common import LANG, complete_model, json_option, logs_option, meanwhile, run_option
 from sft_tui.options import HomePath
 from sft_tui.output import echo, echo_json
 
 
 @click.command()
-@click.option("--model", type=HomePath(), default="model_save/sft_small/best", show_default=True)
+@click.option(
+    "--model", type=HomePath(), default="model_save/sft_small/best", show_default=True, shell_complete=complete_model
+)
 @run_option
 @logs_option
 @click.option("--system", metavar="TEXT", default="")

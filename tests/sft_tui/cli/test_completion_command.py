@@ -65,6 +65,12 @@ def test_a_path_is_left_to_the_shell(setting: str, kind: str) -> None:
     assert (one.type, one.value) == (kind, "data/")
 
 
+@pytest.mark.parametrize("words", [["chat"], ["chat", "x", "--with"], ["reply", "--model"]], ids=str)
+def test_a_model_is_a_run_or_a_folder(words: list[str]) -> None:
+    assert [(one.type, one.value) for one in offered(words, "sft")] == [("dir", "sft"), ("plain", "sft-small-7")]
+    assert [(one.type, one.value) for one in offered(words, "model_s")] == [("dir", "model_s")]
+
+
 def test_a_run_whose_name_a_shell_would_run_is_not_offered() -> None:
     record = RunRecord("x", "sft-small", "train", to_json(preset("sft-small").config))
     for name in ("$(touch owned)", "`touch owned`", "a;b", "a\nb", "two words", "-x"):
