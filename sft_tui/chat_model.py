@@ -130,9 +130,11 @@ class ChatModel:
     def stop(self) -> None:
         """Stops the reply that is being generated; one that waits for the model is not generated."""
         conversation = self._conversation
-        if self.state.pending and self.state.state in ("waiting", "loading"):
-            self._change(turns=self.state.turns[:-1])
-        if conversation is not None and self.state.state == "replying":
+        with self._changing:  # a reply may begin at this moment
+            state = self.state
+            if state.pending and state.state in ("waiting", "loading"):
+                self.state = replace(state, turns=state.turns[:-1])
+        if conversation is not None and state.state == "replying":
             conversation.stop()
 
     def close(self) -> None:

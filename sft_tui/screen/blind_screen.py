@@ -2,6 +2,7 @@
 
 import contextlib
 import queue
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -28,6 +29,7 @@ from sft_tui.screen.ink import Line
 from sft_tui.text import safe
 
 LOOK_SECONDS = 0.1
+LEAST_SECONDS = 0.3  # that replies are shown before they can be judged
 AHEAD = 2  # trials whose replies are generated before they are judged
 FILES = ("test_file", "validation_file")  # where prompts are from: of the second, as many as the first lacks
 
@@ -87,7 +89,7 @@ class BlindScreen(CanvasScreen):
         self._heard: queue.SimpleQueue[tuple[int, int, Replied | Message, int]] = queue.SimpleQueue()
         self._parts: dict[int, dict[int, str]] = {}  # replies by trial and model, until both are known
         self._asked: set[int] = set()
-        self._round = 0
+        self._round, self._since = 0, 0.0  # `_since`: when the replies were first shown
         self._left = False
 
     def on_mount(self) -> None:
@@ -165,7 +167,8 @@ class BlindScreen(CanvasScreen):
         if self._left:
             return
         self.fault = ""
-        self.comparison, self.place, self.top = comparison, comparison.next, 0
+        self.comparison = comparison
+        self._go(comparison.next)
         for model in self._models:
             model.settings = comparison.settings
         self._generate()
@@ -214,6 +217,7 @@ class BlindScreen(CanvasScreen):
         parts[at] = result.text
         if len(parts) == len(self._models) and self.comparison is not None:
             trial = replace(self.comparison.trials[place], replies=tuple(parts[at] for at in sorted(parts)))
+            self._since = time.monotonic() if place == self.place else self._since
             self._change(place, trial)
 
     def _change(self, place: int, trial: Trial) -> None:
@@ -246,10 +250,13 @@ class BlindScreen(CanvasScreen):
 
     def _judge(self, better: Literal["A", "B", "="]) -> None:
         trial = self._trial
-        if trial is not None:
+        if trial is not None and time.monotonic() - self._since >= LEAST_SECONDS:  # not a key that was pressed twice
             self._change(self.place, trial.judged(better))
-            self.place, self.top = self.place + 1, 0
+            self._go(self.place + 1)
             self._generate()
+
+    def _go(self, place: int) -> None:
+        self.place, self.top, self._since = place, 0, time.monotonic()
 
     def do_first(self) -> None:
         """Prefers A."""
@@ -265,7 +272,7 @@ class BlindScreen(CanvasScreen):
 
     def do_undo(self) -> None:
         """Returns to the previous prompt."""
-        self.place, self.top = self.place - 1, 0
+        self._go(self.place - 1)
 
     def do_again(self) -> None:
         """Begins another comparison with other prompts, or continues one that failed."""

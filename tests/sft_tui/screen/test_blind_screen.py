@@ -47,6 +47,7 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompts: list[str]) 
         return PromptFacts(tuple(prompts), 9, 4, 0, compared=asked.count == judging.PROMPTS)
 
     monkeypatch.setattr(blind_screen, "ask", answered)
+    monkeypatch.setattr(blind_screen, "LEAST_SECONDS", 0.0)
 
     def play(steps: Steps, run: str = "mine-3") -> None:
         async def go() -> None:
@@ -296,3 +297,20 @@ def test_a_comparison_continues_in_another_language(judged: Played, monkeypatch:
     judged(second)
     monkeypatch.setattr(blind_screen, "model_name", lambda folder, lang: f"{folder} other {names[lang]}")
     judged(other)
+
+
+def test_a_key_that_is_pressed_twice_judges_no_prompt_unseen(judged: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def steps(pilot: Pilot[int], screen: BlindScreen) -> None:
+        await until(
+            pilot, lambda: screen.comparison is not None and all(one.answered for one in screen.comparison.trials)
+        )
+        await pilot.press("1")
+        assert screen.place == 1
+        monkeypatch.setattr(blind_screen, "LEAST_SECONDS", 60.0)
+        await pilot.press("1", "2")
+        assert screen.place == 1
+        monkeypatch.setattr(blind_screen, "LEAST_SECONDS", 0.0)
+        await pilot.press("2")
+        assert screen.place == 2
+
+    judged(steps)
