@@ -65,8 +65,8 @@ class Readings:
         return reading
 
     def _mention_others(self) -> None:
-        """A notice of GPUs that this torch cannot use, once."""
-        if self._mentioned:
+        """A notice of GPUs that this torch cannot use, once, if NVML has none that it can."""
+        if self._mentioned or self._gpus.why in ("", NOT_READ_YET):
             return
         self._mentioned = True
         if not gpus.cpu_requested() and (makers := other_gpus.unusable()):

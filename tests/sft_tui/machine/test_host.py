@@ -458,6 +458,9 @@ def test_a_gpu_that_torch_cannot_use_is_mentioned_once(
     monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
     monkeypatch.setattr(other_gpus, "unusable", lambda: "AMD")
     taken.take([])
+    assert notes(stream) == []  # NVML has not answered yet: there may be another that is used
+    taken._gpus.why = "NVML Shared Library Not Found"
+    taken.take([])
     taken.take([])
     assert [one for one in notes(stream) if "AMD" in one] == [
         "A GPU of AMD is in this machine, and the installed PyTorch cannot use it: this run uses the CPU."
