@@ -2,13 +2,14 @@
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-LIMIT = 120.0  # seconds
+from tests.processes import kill_tree
+
+LIMIT = 240.0  # seconds
 
 
 class Ranks:
@@ -23,7 +24,7 @@ class Ranks:
 
     def kill(self, rank: int) -> None:
         """Ends every process of a rank's machine, which says nothing any more."""
-        os.killpg(self.processes[rank].pid, signal.SIGKILL)
+        kill_tree(self.processes[rank])
 
     def said(self, rank: int) -> str:
         """What a rank wrote to its terminal."""
@@ -40,6 +41,7 @@ def started(
     nodes: Sequence[str],
     within: Sequence[Sequence[str]] = ((), ()),
     env: Mapping[str, str] | None = None,
+    launcher: Sequence[str] = (),
 ) -> Iterator[Ranks]:
     """The ranks of a run, each given its own path to the run's folder; `within` are commands that start each."""
     processes = []
@@ -50,7 +52,7 @@ def started(
             with (folder / f"rank{rank}.txt").open("wb") as output:
                 processes.append(
                     subprocess.Popen(
-                        [*within[rank], sys.executable, "-P", "-m", "engine.train", str(run_dir)],
+                        [*within[rank], *launcher, sys.executable, "-P", "-m", "engine.train", str(run_dir)],
                         env={**os.environ, "LC_ALL": "C.UTF-8", **place, **meeting, **(env or {})},
                         stdin=subprocess.DEVNULL,
                         stdout=output,
@@ -61,6 +63,4 @@ def started(
         yield Ranks(folder, processes)
     finally:
         for process in processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait(LIMIT)
+            kill_tree(process)

@@ -1,5 +1,6 @@
 """Two ranks on this machine, as if each were on a machine of its own."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ def test_two_machines_that_share_a_folder_train_together(make_run: Callable[...,
     assert not list(found.output.path.rglob(".tmp-sft-*")) + list(run_dir.path.glob(".tmp-sft-*"))
     notes = [event.message.text() for event in found.all(events.Notice)]
     assert "Training on several machines: ash, oak. World size: 2." in notes
+    assert any(re.match(r"Network between the machines: [\d.e+]+ MB/s, measured\.", note) for note in notes)
 
 
 def test_machines_that_do_not_share_the_folder_are_refused(make_run: Callable[..., RunDir], tmp_path: Path) -> None:
