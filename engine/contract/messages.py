@@ -8,6 +8,7 @@ from typing import Self
 from engine.contract.texts import UNFIT, Argument, Lang, Phrase, filled, named, rendered, template
 
 Value = Argument
+WIDE_STOPS = ("。", "！", "？")  # after which Chinese has no space
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ class Message:
 
     def text(self, lang: Lang = "en") -> str:
         """Both, on one line."""
-        return " ".join(part for part in (self.what(lang), self.fix(lang)) if part)
+        what, fix = self.what(lang), self.fix(lang)
+        gap = " " if what and fix and not what.endswith(WIDE_STOPS) else ""
+        return what + gap + fix
 
     def _render(self, lang: Lang) -> tuple[str, str]:
         what, said = template(f"message.{self.code}.what", lang), (self.fallback or self.code, "")

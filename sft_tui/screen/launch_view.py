@@ -294,7 +294,7 @@ def _counts(view: LaunchView) -> Line:
         return [(say("screen.checking", view.lang), "dim")]
     errors, warnings = (sum(one.level == level for one in view.findings) for level in ("error", "warning"))
     if errors:
-        return [(f"✗ {errors}  ! {warnings}", "bad")]
+        return [(f"✗ {errors}" + (f"  ! {warnings}" if warnings else ""), "bad")]
     return [(f"! {warnings}", "warn")] if warnings else [(f"✓ {say('screen.all_good', view.lang)}", "good")]
 
 

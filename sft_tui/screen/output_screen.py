@@ -7,6 +7,7 @@ from textual import work
 from textual.worker import get_current_worker
 
 from engine.contract.messages import InputError
+from engine.contract.texts import say
 from sft_tui import runs
 from sft_tui.screen import actions, output_view
 from sft_tui.screen.base import CanvasScreen
@@ -73,6 +74,10 @@ class OutputScreen(CanvasScreen):
         file = FILES[(FILES.index(self.state.file) + 1) % len(FILES)]
         self.state = OutputView(self.about, file)
         self.follow()
+
+    def why_disabled(self, name: str) -> str:
+        """Why an action cannot be carried out: nothing was printed."""
+        return say("screen.output_none", self.services.options.lang) if name == "copy" and not self.state.lines else ""
 
     def do_copy(self) -> None:
         """Copies the lines that are held."""

@@ -174,7 +174,8 @@ class RowsScreen(CanvasScreen):
 
     def why_disabled(self, name: str) -> str:
         """Why an action cannot be carried out: without rows, those on a row have nothing to act on."""
-        if name in OF_ROW and self.state.here is None:
+        unread = name == "copy" and not rows_view.copied(self.state)
+        if unread or (name in OF_ROW and self.state.here is None):
             return self.state.why or self.state.doing
         return ""
 

@@ -234,7 +234,7 @@ def test_a_message_says_what_happened_and_what_to_do() -> None:
     message = Message.of("preset_unknown", name="x", known="a, b")
 
     assert message.text() == "There is no preset named x. Known presets: a, b."
-    assert message.text("zh") == "没有名为 x 的预设。 可用的预设：a, b。"
+    assert message.text("zh") == "没有名为 x 的预设。可用的预设：a, b。"
     assert Message.of("head_frozen").text() == Message.of("head_frozen").what()
 
 
