@@ -1,8 +1,10 @@
 """The base of the screens on which a person types, chooses or reads at length: Textual's widgets between two lines."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from inspect import iscoroutinefunction
 
+from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.events import Key
@@ -115,7 +117,8 @@ class FormScreen(ActionScreen):
             method = getattr(self.focused, f"action_{binding.action}", None)
             if method is not None and not iscoroutinefunction(method):
                 event.stop()
-                method()
+                with suppress(SkipAction):  # there is nothing to scroll
+                    method()
                 return
 
     def ask(self, question: Question) -> None:

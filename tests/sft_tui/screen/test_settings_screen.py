@@ -131,6 +131,18 @@ def test_keys_that_follow_at_once_move_and_search(played: Callable[..., None], k
     played(SOUND, steps)
 
 
+@pytest.mark.parametrize("panel", ["#about", "#meaning"])
+def test_keys_on_a_text_that_fits_do_nothing(played: Callable[..., None], panel: str) -> None:
+    async def steps(pilot: Pilot[int], launch: LaunchScreen) -> None:
+        screen = await opened(pilot, launch, "epochs")
+        screen.set_focus(screen.query_one(panel))
+        await pilot.press("home", "end", "pageup", "pagedown", "up", "down", "left", "right")
+        assert screen.current == "epochs"
+        assert launch.app.screen is screen
+
+    played(SOUND, steps)
+
+
 def test_enter_right_after_a_search_without_a_match_says_so(played: Callable[..., None]) -> None:
     async def steps(pilot: Pilot[int], launch: LaunchScreen) -> None:
         launch.services.open_settings("validation_file")
