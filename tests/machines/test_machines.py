@@ -32,6 +32,10 @@ def ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=30)
 
 
+def tc(*arguments: str) -> None:
+    subprocess.run(["tc", *arguments], check=True, capture_output=True, timeout=30)
+
+
 @pytest.fixture(scope="module")
 def machines() -> Iterator[tuple[str, str]]:
     """The names of two namespaces, with the addresses 10.99.0.1 and .2."""
@@ -86,6 +90,28 @@ def test_folders_that_two_machines_do_not_share_are_refused(
         assert ranks.codes() == [2, 2], (ranks.said(0), ranks.said(1))
     (end,) = outcome_of(run_dir, 2).all(events.RunEnded)
     assert (end.message.code, end.message.args["nodes"]) == ("folder_not_shared", machines[1])
+
+
+def test_the_log_says_what_the_network_carries(
+    machines: tuple[str, str], make_run: Callable[..., RunDir], tmp_path: Path
+) -> None:
+    """100 Mbit/s are 12.5 MB/s."""
+    if shutil.which("tc") is None:
+        pytest.skip("NOT TESTED: a slow network needs tc")
+    run_dir, where = make_run(processes=2, gradient_accumulation_steps=4, epochs=1), inside(machines)
+    bucket = ("tbf", "rate", "100mbit", "burst", "64kb", "latency", "500ms")
+    try:
+        for name in machines:
+            tc("-n", name, "qdisc", "replace", "dev", f"v{name}", "root", *bucket)
+        with started([run_dir.path] * 2, tmp_path, ADDRESS, PORT + 7, nodes=machines, within=where) as ranks:
+            assert ranks.codes() == [0, 0], (ranks.said(0), ranks.said(1))
+    finally:
+        for name in machines:
+            tc("-n", name, "qdisc", "del", "dev", f"v{name}", "root")
+    found = [event.message for event in outcome_of(run_dir, 0).all(events.Notice)]
+    (said,) = [message for message in found if message.code == "network_measured"]
+    print(said.text())
+    assert 9 < float(str(said.args["rate"])) < 13
 
 
 # --- a machine that is gone
