@@ -68,6 +68,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
         self.options = options  # of which the stylesheet is made
         super().__init__(ansi_color=True)
         self.background: Background | None = None  # a command that runs behind the screen
+        self.draft: tuple[str, dict[str, Any], str] = ("", {}, "")
         self._demo_asked: Screen[Any] | None = None  # the screen in front when the demo was asked for, until it begins
         self.crash = ""
         self.window_title = WindowTitle(self.write_raw)
@@ -170,7 +171,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
         """Opens the screen for a new run."""
         from sft_tui.screen.launch_screen import LaunchScreen
 
-        self._go_to(LaunchScreen, LaunchScreen)
+        self._go_to(LaunchScreen, lambda: LaunchScreen(*self.draft))
 
     def open_run(self, name: str) -> None:
         """Shows a run."""
@@ -203,7 +204,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
             return
         launch = next((screen for screen in self.screen_stack if isinstance(screen, LaunchScreen)), None)
         if launch is None:
-            launch = LaunchScreen()
+            launch = LaunchScreen(*self.draft)
             self.push_screen(launch)
         self.push_screen(SettingsScreen(launch, setting))
 

@@ -63,6 +63,7 @@ class AppServices(Protocol):
 
     options: Options
     background: Background | None
+    draft: tuple[str, dict[str, Any], str]  # what the launch screen was left with: preset, settings, run they are from
 
     def open_run(self, name: str) -> None:
         """Shows a run."""

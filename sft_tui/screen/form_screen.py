@@ -28,6 +28,8 @@ class FormScreen(ActionScreen):
     class `framed` gives them a frame whose title is `border_title`.
     """
 
+    AUTO_FOCUS = ""  # Textual's would be there some keys before `first_focus`, and take them
+
     def __init__(self) -> None:
         super().__init__()
         self.title_line, self.bottom_line = Canvas(), Canvas()
@@ -55,9 +57,7 @@ class FormScreen(ActionScreen):
 
     def on_mount(self) -> None:
         """Gives the first widget the focus, and draws the two lines."""
-        first = self.first_focus()
-        if first is not None:
-            first.focus()
+        self.set_focus(self.first_focus() or next((one for one in self.query("*") if one.focusable), None))
         self.draw()
 
     def draw(self) -> None:

@@ -398,6 +398,8 @@ class LaunchScreen(FixingScreen, PresetKeys):
         elif self.state.queued:
             self.state = replace(self.state, queued=False)
         else:
+            state = self.state
+            self.services.draft = (state.preset, dict(state.values), state.based_on) if state.values else ("", {}, "")
             self.services.back()
 
     def _pointed(self, x: int, y: int) -> tuple[str, int]:

@@ -22,6 +22,7 @@ from sft_tui.preflight.fix import Resume
 from sft_tui.preflight.request import CheckRequest
 from sft_tui.screen import launch_screen, preset_states
 from sft_tui.screen.app import SftTuiApp
+from sft_tui.screen.here_screen import HereScreen
 from sft_tui.screen.launch_screen import LaunchScreen
 from sft_tui.screen.preset_states import PresetStates
 from sft_tui.screen.settings_screen import SettingsScreen
@@ -137,6 +138,26 @@ def test_nothing_is_started_or_fixed_by_a_check_of_other_settings(
 
     played(slow, steps)
     assert started == [("sft-small", {"epochs": 7}, {"based_on": ""})]
+
+
+def test_settings_are_there_again_after_the_screen_was_left(played: Callable[..., None]) -> None:
+    async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
+        screen.take_values({"epochs": 7})
+        await pilot.press("e", "escape", "escape")
+        await until(pilot, lambda: isinstance(pilot.app.screen, HereScreen))
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(pilot.app.screen, LaunchScreen))
+        again = pilot.app.screen
+        assert isinstance(again, LaunchScreen)
+        assert again is not screen
+        await until(pilot, lambda: again.state.report is SOUND)
+        assert (again.state.preset, again.state.values, again.state.config.epochs) == ("sft-small", {"epochs": 7}, 7)
+        again.choose("sft")
+        await pilot.press("escape", "n")
+        await until(pilot, lambda: isinstance(pilot.app.screen, LaunchScreen) and pilot.app.screen is not again)
+        assert pilot.app.screen.state.values == {}  # type: ignore[attr-defined]
+
+    played(SOUND, steps)
 
 
 def test_a_run_that_ends_is_no_longer_offered(played: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,35 @@ def listed(screen: SettingsScreen) -> str:
     return "\n".join(str(option.prompt) for option in screen.list.options)
 
 
+def test_no_key_meets_another_focus_than_the_lists(played: Callable[..., None]) -> None:
+    async def steps(pilot: Pilot[int], launch: LaunchScreen) -> None:
+        launch.services.open_settings()
+        screen = launch.app.screen
+        while screen.focused is None:  # on a slow machine there are keys by then
+            await asyncio.sleep(0)
+        assert isinstance(screen, SettingsScreen)
+        assert screen.focused is screen.list
+        await pilot.press("slash", *"epochs")
+        await until(pilot, lambda: screen.find.value == "epochs")
+
+    played(SOUND, steps)
+
+
+def test_no_match_leaves_nothing_in_the_list(played: Callable[..., None]) -> None:
+    async def steps(pilot: Pilot[int], launch: LaunchScreen) -> None:
+        screen = await opened(pilot, launch)
+        for query in ("", "/epo"):
+            screen.find.value = query
+            screen.relabel()
+        await pilot.resize_terminal(100, 30)
+        await pilot.pause()
+        assert not screen.list.options
+        screen.find.value = "epochs"
+        await until(pilot, lambda: screen.current == "epochs")
+
+    played(SOUND, steps)
+
+
 @pytest.mark.parametrize(
     ("lang", "typed", "reported"),
     [
