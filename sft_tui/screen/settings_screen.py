@@ -122,7 +122,7 @@ class SettingsScreen(FormScreen, PresetKeys):
 
     def _draw_again(self) -> None:
         self._drawn, self._texts = {}, {}
-        self._fill(self.current if self._names else self._begin, anew=True)
+        self._fill(self.current if self._names else self._begin, whole=True)
         if self.value.mode:
             self._place_editor()
 
@@ -139,7 +139,7 @@ class SettingsScreen(FormScreen, PresetKeys):
         option = self.list.highlighted_option
         return option.id or "" if option is not None else ""
 
-    def _fill(self, current: str = "", *, anew: bool = False) -> None:
+    def _fill(self, current: str = "", *, whole: bool = False) -> None:
         """Lists the settings that are searched for; of a list that stays the same, only changed lines are drawn."""
         view = self.view
         width = (self.list.content_size.width or self.app.size.width) - 1  # until it has a size, which draws it again
@@ -148,7 +148,7 @@ class SettingsScreen(FormScreen, PresetKeys):
         names = self._listed()
         lines = {name: settings_view.line(view, name, width) for name in names}
         ink = self.services.options.ink
-        if names == self._names and not anew:
+        if names == self._names and not whole:
             for name in names:
                 if lines[name] != self._drawn.get(name):
                     self.list.replace_option_prompt(name, styled(lines[name], ink))

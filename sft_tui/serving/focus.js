@@ -7,7 +7,7 @@ function focusTerminal() {
 addEventListener("load", focusTerminal);
 addEventListener("focus", focusTerminal);
 
-// The terminal measures its characters anew when the window changes, but after it has fitted itself to it by the old
+// The terminal measures its characters again when the window changes, but after it has fitted itself to it by the old
 // measure: then it fits itself once more.
 addEventListener("resize", (event) => {
   if (event.isTrusted) setTimeout(() => dispatchEvent(new Event("resize")), 300);
