@@ -1,6 +1,6 @@
 """A conversation with one model, or with two side by side: each streams its reply into a column of its own."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from textual.content import Content
@@ -158,6 +158,11 @@ class ChatScreen(FormScreen):
     def busy(self) -> bool:
         """Whether a reply is awaited."""
         return any(one.busy for one in self.states)
+
+    @property
+    def footer_labels(self) -> Mapping[str, str]:
+        """What esc does."""
+        return {"back": say(f"chat.esc_{'stops' if self.busy else 'leaves'}", self.services.options.lang)}
 
     def why_disabled(self, name: str) -> str:
         """Why an action cannot be carried out: a reply is awaited, or there is nothing to do it with."""

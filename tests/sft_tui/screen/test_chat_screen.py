@@ -100,6 +100,7 @@ def test_a_reply_is_stopped_first_and_the_screen_left_then(chatting: Played) -> 
         await pilot.press("escape")
         await until(pilot, lambda: not screen.busy)
         assert "stopped after" in shown(screen)
+        assert "esc leave" in shown(screen)
         assert screen.in_front
         await pilot.press("escape")
         await until(pilot, lambda: not screen.in_front)
