@@ -155,7 +155,7 @@ def test_nothing_that_fits_says_so() -> None:
     async def steps(pilot: Pilot[int], screen: PickScreen) -> None:
         await pilot.press(*"zzz")
         await until(pilot, lambda: listed_for(screen, "zzz"))
-        assert "Nothing fits" in prompts(screen)
+        assert "Nothing matches" in prompts(screen)
         await pilot.press("enter")
         assert pilot.app.screen is screen
 

@@ -69,7 +69,7 @@ def test_an_edited_setting_shows_its_effect(tmp_path: Path) -> None:
         app.press("/batch_size")
         app.sees("rows of a step for each process", limit=LONG)
         app.press("\r")
-        app.sees("enter takes it", limit=LONG)
+        app.sees("enter accepts", limit=LONG)
         app.press("\x7f0\r")
         app.sees("it must be ≥ 1 rows", limit=LONG)  # the text stays to be corrected
         app.press("\x7f4\r")
@@ -128,9 +128,9 @@ def test_presets_and_settings_can_be_clicked(tmp_path: Path) -> None:
         app.click(10, 32)
         app.sees("Settings of sft", "longer prompts and responses", limit=LONG)
         app.press("\r")
-        app.sees("enter takes it", limit=LONG)
+        app.sees("enter accepts", limit=LONG)
         app.press("\x03")
-        app.until(lambda: "enter takes it" not in app.text, LONG)
+        app.until(lambda: "enter accepts" not in app.text, LONG)
         app.press("q")
         assert app.wait() == 0
 
