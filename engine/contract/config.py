@@ -134,6 +134,7 @@ class RunConfig:
     max_grad_norm: float = setting(1.0, "training", low=0, low_open=True)
     mixed_precision: str = setting("auto", "training", choices=("auto", "bf16", "fp32"))
     num_processes: int = setting(0, "training", low=0, high=1024)
+    shard: str = setting("off", "training", choices=("off", "full"), free_on_resume=True, when=_may_be_causal)
     seed: int = setting(23333, "training", low=0, high=2**32 - 1)
 
     micro_batch_tokens: int = setting(512, "memory", unit="tokens", low=1, free_on_resume=True, essential=True)

@@ -1,4 +1,4 @@
-"""Whether the files that a run reads exist; the trainer checks their content."""
+"""Whether a run's files exist, and whether its model can be divided; the trainer checks the content of files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,3 +69,15 @@ def require_files(config: RunConfig, *settings: str) -> None:
             raise InputError("tokenizer_unnamed")
         if path and not Path(path).exists():
             raise InputError("file_missing", what=Phrase(f"subject.{setting}"), path=path, setting=setting)
+
+
+def require_shardable(config: RunConfig, family: str, processes: int) -> None:
+    """Raises InputError if a model is to be divided among processes and cannot be; `family` is that of the model."""
+    if config.shard == "off":
+        return
+    if family and family != "causal":
+        raise InputError("shard_family", kind=Phrase(f"family.{family}"))
+    if config.optimizer != "adamw":
+        raise InputError("shard_optimizer", optimizer=config.optimizer)
+    if processes == 1:
+        raise InputError("shard_alone")

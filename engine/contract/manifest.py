@@ -8,8 +8,10 @@ from typing import Annotated, Any
 from engine.contract.bounds import Count, PathText, Real, as_json
 from engine.contract.config import require_kinds
 from engine.contract.durable import read_json_as
+from engine.contract.files import matching
 
 CHECKPOINT_NAME = re.compile(r"step-([0-9]{8})")
+SHARD_NAME = re.compile(r"shard-[0-9]{5}-model-[0-9]{5}-of-[0-9]{5}\.safetensors")
 MANIFEST = "MANIFEST.json"
 # Files that belong to a checkpoint even if its manifest cannot be read.
 CHECKPOINT_FILES = ("trained.safetensors", "optimizer.safetensors", "config.json", "generation_config.json")
@@ -52,6 +54,16 @@ class Manifest:
     files: dict[str, HashedFile] = field(default_factory=dict)
     frozen: FrozenFile = FrozenFile()
 
+    @property
+    def shards(self) -> list[str]:
+        """The files of tensors that are divided among ranks."""
+        return sorted(name for name in self.files if SHARD_NAME.fullmatch(name))
+
+    @property
+    def sharded(self) -> bool:
+        """Whether its tensors are in such files."""
+        return bool(self.shards)
+
     def to_json(self) -> dict[str, Any]:
         """The manifest as plain values, without those that are unknown."""
         return {name: value for name, value in as_json(self).items() if value is not None}
@@ -64,4 +76,5 @@ def read_manifest(checkpoint: Path) -> Manifest:
 
 def files_of_checkpoint(folder: Path) -> list[str]:
     """The names of the files that a run writes into a checkpoint's folder, the manifest last."""
-    return [*sorted({*CHECKPOINT_FILES, *read_manifest(folder).files} - {MANIFEST}), MANIFEST]
+    shards = {path.name for path in matching(folder, SHARD_NAME)}
+    return [*sorted({*CHECKPOINT_FILES, *shards, *read_manifest(folder).files} - {MANIFEST}), MANIFEST]

@@ -63,6 +63,7 @@ class MemoryRequest(Request):
     steps: StepFacts
     on_gpu: bool
     gpu_bf16: bool = False  # whether the GPUs compute in bf16 natively
+    processes: Positive = 1
 
 
 @dataclass(frozen=True)

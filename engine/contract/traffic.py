@@ -12,6 +12,15 @@ def gradient_bytes(trained: int, ranks: int) -> int:
     return round(2 * (ranks - 1) / ranks * trained * BYTES_OF_A_GRADIENT)
 
 
+def divided_bytes(parameters: int, trained: int, ranks: int) -> int:
+    """Bytes that each of the ranks that a model is divided among sends a micro-batch, in fp32.
+
+    All weights are put together twice, and the gradients of what learns are summed into shares: a ring sends
+    (n - 1) / n of each.
+    """
+    return round((ranks - 1) / ranks * (2 * parameters + trained) * BYTES_OF_A_GRADIENT)
+
+
 def seconds(sent: int, gigabits: float) -> float:
     """Seconds for which a connection of this rate, in Gbit/s, is busy with that many bytes."""
     return sent * BITS / (gigabits * 1e9)

@@ -54,5 +54,6 @@ def memory_facts(request: MemoryRequest) -> MemoryFacts:
         model_file_bytes=model.weights_bytes,
         bf16=config.mixed_precision != "fp32" and (request.gpu_bf16 if request.on_gpu else multiplies_bf16()),
         on_gpu=request.on_gpu,
+        shards=request.processes if config.shard == "full" else 1,
     )
     return inspection.predicted(model, request.tokens, config, plan)

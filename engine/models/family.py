@@ -116,6 +116,10 @@ class Family(Protocol):
         """How the model is computed on the device that it is on; `chunk` is `loss_chunk_tokens`."""
         ...
 
+    def sharded(self, *_given: Any, **_more: Any) -> "Network":
+        """How a model is computed that is divided among all ranks, if the family can be: see `require_shardable`."""
+        raise TypeError(f"models of the family {self.name} cannot be divided")
+
 
 class FamilyBySettings(Family, Protocol):
     """The family whose shape the settings of a run describe: of new models, and of files of weights alone."""

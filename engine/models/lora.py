@@ -4,11 +4,12 @@ An adapted layer takes the place of its layer, whose parameters keep their names
 (out, rank) are added, fp32. A is drawn as peft draws it, B is zero, so the model is at first the one it was.
 """
 
+import copy
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -88,12 +89,26 @@ class AdaptedLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer's output, (…, out)."""
-        return adapted_product(x, self.matrix, self.bias, self.adapter)
+        # Where a model is divided among ranks, the module holds other tensors while it computes than it was made with.
+        adapter = replace(self.adapter, down=self.lora_A, up=self.lora_B)
+        return adapted_product(x, self.matrix, self.bias, adapter)
+
+    def whole(self) -> Self:
+        """A layer with the whole of A and B, of which each rank has a share; all ranks must call it together."""
+        found = copy.copy(self)
+        parts = {name: nn.Parameter(_gathered(self._parameters[name]), requires_grad=False) for name in (DOWN, UP)}
+        found._parameters = {**self._parameters, **parts}
+        return found
 
     def change(self) -> Tensor:
         """What merging adds to the weight: scale × B @ A in the weight's own layout, fp32."""
         found = (self.lora_B.detach() * self.adapter.scale) @ self.lora_A.detach()
         return found.t() if self.transposed else found
+
+
+def _gathered(tensor: Any) -> Tensor:
+    found: Tensor = tensor.detach().full_tensor()
+    return found
 
 
 class AdaptedLinear(AdaptedLayer, nn.Linear):
@@ -133,6 +148,11 @@ class Adapters:
     def parameters(self) -> dict[str, nn.Parameter]:
         """What learns, by name."""
         return {f"{name}.{part}": getattr(layer, part) for name, layer in self.layers.items() for part in (DOWN, UP)}
+
+
+def whole(adapters: Adapters) -> Adapters:
+    """Adapters whose values are divided among the ranks, put together; all ranks must call it together."""
+    return replace(adapters, layers={name: layer.whole() for name, layer in adapters.layers.items()})
 
 
 def restore(adapters: Adapters | None, trained: Mapping[str, Tensor], path: str) -> None:

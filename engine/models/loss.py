@@ -87,12 +87,10 @@ class Head:
         raise RuntimeError("the model never called its output head")
 
 
-def find_head(model: Any, inputs_of: Callable[[Tensor], dict[str, Tensor]]) -> Head | None:
-    """The head of `model`, or None if logits are more than one linear map of its input.
+def declared_head(model: Any) -> Head | None:
+    """The head as the modules hold it now, if logits are one linear map of its input; None if it is not a linear layer.
 
-    Determined by trial: the logits of a few tokens, computed both ways, must agree, even where they are so large that
-    a cap would show; `inputs_of` makes the arguments of its forward pass of them. A model with bf16 weights is run
-    under autocast. A model without a forward pass of its own declares it (`plain_head`).
+    A model without a forward pass of its own declares that they are (`plain_head`).
     """
     module = model.get_output_embeddings()
     if getattr(model, "plain_head", False):
@@ -100,7 +98,20 @@ def find_head(model: Any, inputs_of: Callable[[Tensor], dict[str, Tensor]]) -> H
     if not isinstance(module, nn.Linear):
         return None
     parts = [part for part in (module.bias, getattr(model, "final_logits_bias", None)) if part is not None]
-    head = Head(module, module.weight, tuple(part.flatten() for part in parts))
+    return Head(module, module.weight, tuple(part.flatten() for part in parts))
+
+
+def find_head(model: Any, inputs_of: Callable[[Tensor], dict[str, Tensor]]) -> Head | None:
+    """The head of `model`, or None if logits are more than one linear map of its input.
+
+    Determined by trial: the logits of a few tokens, computed both ways, must agree, even where they are so large that
+    a cap would show; `inputs_of` makes the arguments of its forward pass of them. A model with bf16 weights is run
+    under autocast. That of a model without a forward pass of its own is taken as declared.
+    """
+    head = declared_head(model)
+    if head is None or getattr(model, "plain_head", False):
+        return head
+    module: Any = head.module
     was_training = model.training
     model.eval()
     try:

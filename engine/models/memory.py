@@ -22,3 +22,4 @@ class MemoryPlan:
     model_file_bytes: int
     bf16: bool = False
     on_gpu: bool = False
+    shards: int = 1  # among how many ranks the model is divided

@@ -22,6 +22,7 @@ class Network(Protocol):
     model: Any
     measure: Measure = Measure.PARTS  # what counts as the tokens of a micro-batch
     notices: tuple[Message, ...] = ()  # what must be reported of how it is computed
+    together: bool = False  # whether all ranks must compute at the same time, each its own rows
 
     def begin_step(self) -> None:
         """Must be called before the first loss of each step: weights may have changed, and random numbers restart."""

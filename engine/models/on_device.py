@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -13,6 +13,10 @@ from engine.models.loss import Head
 from engine.models.network import Network
 from engine.models.precision import choose_precision
 from engine.models.registry import family_of
+from engine.process.world import World
+
+if TYPE_CHECKING:
+    from engine.models.sharding import Shards
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,20 @@ def on_device(model: Any, config: RunConfig, device: torch.device, everyone: Cal
     precision, fallback = choose_precision(config.mixed_precision, device, everyone)
     network = network_of(model, head, config.loss_chunk_tokens, bf16=precision == "bf16")
     return OnDevice(network, precision, fallback, missing)
+
+
+def divided(model: Any, config: RunConfig, world: World) -> "tuple[OnDevice, Shards]":
+    """Divides a model on the CPU, whose weights may be mapped from files, among all ranks, on their devices."""
+    from engine.models.sharding import shard  # torch's FSDP2 is loaded only by runs that use it
+
+    separable = find_head(model) is not None
+    missing = None if separable else Message.of("head_not_separable", model=type(model).__name__)
+    precision, fallback = choose_precision(config.mixed_precision, world.device, world.everyone)
+    bf16 = precision == "bf16"
+    shards = shard(model, world, bf16=bf16)
+    chunk = config.loss_chunk_tokens
+    network = family_of(model).sharded(model, shards, world, separable=separable, chunk=chunk, bf16=bf16)
+    return OnDevice(network, precision, fallback, missing), shards
 
 
 def find_head(model: Any) -> Head | None:

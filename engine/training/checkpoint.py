@@ -13,8 +13,9 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,19 @@ from transformers import GenerationConfig
 from engine.contract.bounds import read_as
 from engine.contract.durable import sync
 from engine.contract.files import staged as staged_at
-from engine.contract.manifest import MANIFEST, FrozenFile, HashedFile, Manifest, files_of_checkpoint
+from engine.contract.manifest import MANIFEST, FrozenFile, HashedFile, Manifest
 from engine.contract.messages import Message
-from engine.contract.outputdir import ADAPTER, OutputDir, within
+from engine.contract.outputdir import ADAPTER, OutputDir
 from engine.contract.untrusted import one_line, reading_untrusted
 from engine.data.tokenizer import save_tokenizer
 from engine.models.counting import state_bytes
 from engine.models.freezing import frozen_tensors, trained_parameters
 from engine.models.loading import model_config_json
 from engine.models.lora import Adapters
-from engine.training import optim, tensorfile
+from engine.training import optim, shard_files, tensorfile
+from engine.training.adapter_files import write_adapter
 from engine.training.merging import merged, narrowed
+from engine.training.removing import make_room, remove, remove_checkpoint
 from engine.training.tensorfile import Deferred, save_file
 
 WEIGHTS, OPTIMIZER = "trained.safetensors", "optimizer.safetensors"
@@ -86,27 +89,52 @@ class FoundCheckpoint:
         """The model's generation settings, published with the best model."""
         return GenerationConfig.from_pretrained(self.path, local_files_only=True)
 
+    @property
+    def sharded(self) -> bool:
+        """Whether its tensors are divided among files of several ranks."""
+        return self.manifest.sharded
+
+    @property
+    def shard_files(self) -> list[str]:
+        """The names of these files."""
+        return self.manifest.shards
+
     def weights(self) -> dict[str, Tensor]:
         """Every weight of the model, trained and frozen."""
         with reading_untrusted("model_bad", self.path):
-            return {**load_file(self.frozen), **load_file(self.path / WEIGHTS)}
+            return {**load_file(self.frozen), **self.trained()}
+
+    def outline(self) -> dict[str, Tensor]:
+        """The same, but of divided weights only shape and dtype are right: each rank takes its share of them later."""
+        if not self.sharded:
+            return self.weights()
+        with reading_untrusted("model_bad", self.path):
+            return {**load_file(self.frozen), **shard_files.stand_ins(self.path, self.shard_files)}
 
     def trained(self) -> dict[str, Tensor]:
         """The weights that learn."""
         with reading_untrusted("model_bad", self.path):
-            return load_file(self.path / WEIGHTS)
+            if not self.sharded:
+                return load_file(self.path / WEIGHTS)
+            return shard_files.whole(self.path, self.shard_files, lambda kind: kind == shard_files.WEIGHT)
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """The optimizer's tensors, under the names from `optim.state_tensors`."""
         with reading_untrusted("model_bad", self.path):
-            return load_file(self.path / OPTIMIZER)
+            if not self.sharded:
+                return load_file(self.path / OPTIMIZER)
+            held = shard_files.whole(self.path, self.shard_files, lambda kind: kind != shard_files.WEIGHT)
+            names = dict.fromkeys(name.partition(":")[2] for name in held)
+            return {**held, **{f"step:{name}": torch.tensor(float(self.step)) for name in names}}
 
 
 class CheckpointWriter:
-    """Saves one run's checkpoints; used on rank 0 only.
+    """Saves one run's checkpoints; used on rank 0 only, unless it is `shared`.
 
     `frozen` is the entry of the frozen file in a verified manifest of this run, if one exists.
     """
+
+    shared = False  # whether all ranks must use it together, each for its share
 
     def __init__(
         self,
@@ -131,25 +159,33 @@ class CheckpointWriter:
         final = self._output.checkpoint(about.step)
         staged = staged_at(final)
         try:
-            staged.mkdir(parents=True)
-            _sync_folder(self._output.path)  # the folder of the checkpoints may be new
-            frozen = self.write_frozen()
-            files = self._write_files(staged)
-            manifest = replace(about, files=files, frozen=frozen).to_json()
-            _write_text(staged / MANIFEST, json.dumps({**manifest, "sha256": _own_hash(manifest)}, indent=1))
-            _sync_folder(staged)
-            _make_room(final)
-            staged.rename(final)
-            _sync_folder(final.parent)
+            self._open(staged)
+            size = self._publish(staged, final, replace(about, frozen=self.write_frozen()))
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+        return Saved(final, size, time.perf_counter() - began)
+
+    def _open(self, staged: Path) -> None:
+        """Makes the folder that a checkpoint is written to; raises OSError."""
+        staged.mkdir(parents=True)
+        _sync_folder(self._output.path)  # the folder of the checkpoints may be new
+
+    def _publish(self, staged: Path, final: Path, about: Manifest) -> int:
+        """Writes what is missing in a staged checkpoint, and its manifest; gives it its name; returns its bytes."""
+        files = {**about.files, **self._write_files(staged)}
+        manifest = replace(about, files=files).to_json()
+        _write_text(staged / MANIFEST, json.dumps({**manifest, "sha256": _own_hash(manifest)}, indent=1))
+        _sync_folder(staged)
+        make_room(final)
+        staged.rename(final)
+        _sync_folder(final.parent)
         self._sound.add(about.step)
-        return Saved(final, sum(entry.size for entry in files.values()), time.perf_counter() - began)
+        return sum(entry.size for entry in files.values())
 
     def write_frozen(self) -> FrozenFile:
         """The manifest entry of the frozen weights, which are written if they are not yet; raises SAVE_ERRORS."""
         if self._frozen is None:
-            tensors = _frozen_as_loaded(self._model, self._adapters)
+            tensors = self._frozen_as_loaded()
             self._frozen = _write_frozen(self._output.checkpoints / "frozen", tensors)
         return self._frozen
 
@@ -162,28 +198,43 @@ class CheckpointWriter:
         """An upper bound on the bytes of the next checkpoint."""
         state = (t for values in self._optimizer.state.values() for t in values.values() if isinstance(t, Tensor))
         trained = trained_parameters(self._model).values()
-        frozen = _frozen_as_loaded(self._model, self._adapters).values() if self._frozen is None else ()
+        frozen = self._frozen_as_loaded().values() if self._frozen is None else ()
         return _bytes_of((*trained, *state, *frozen)) + SLACK
 
-    def best(self) -> dict[str, Tensor | Deferred]:
-        """The weights of the model as they are published: with an adapter, merged."""
-        if self._adapters is not None:
-            return merged(self.as_loaded(), self._adapters)
-        return {**self.as_loaded(), **_in_memory(self._model, frozen=False)}
+    def publish(self, tokenizer: Any, base: str) -> None:
+        """Publishes the model as it is, with adapters merged; `base` is what it began with; raises SAVE_ERRORS."""
+        trained = _in_memory(self._model, frozen=False) if self._adapters is None else {}
+        self._write_best(tokenizer, base, {**self.as_loaded(), **trained}, self._adapters)
+
+    def _write_best(
+        self, tokenizer: Any, base: str, weights: Mapping[str, Tensor | Deferred], adapters: Adapters | None
+    ) -> None:
+        if adapters is None:
+            publish_best(self._output, self._model, tokenizer, weights)
+            return
+        adapter = partial(write_adapter, model=self._model, adapters=adapters, base=base)
+        publish_best(self._output, self._model, tokenizer, merged(weights, adapters), adapter)
 
     def as_loaded(self) -> Mapping[str, Tensor | Deferred]:
         """The weights that do not learn, from their file if that is written."""
         frozen = self.frozen
-        return _frozen_as_loaded(self._model, self._adapters) if frozen is None else tensorfile.stored(frozen)
+        return self._frozen_as_loaded() if frozen is None else tensorfile.stored(frozen)
+
+    def _frozen_as_loaded(self) -> Mapping[str, Tensor | Deferred]:
+        return _frozen_as_loaded(self._model, self._adapters)
 
     def _write_files(self, folder: Path) -> dict[str, HashedFile]:
         trained = trained_parameters(self._model)
         names = {id(parameter): name for name, parameter in trained.items()}
         _write_tensors(folder / WEIGHTS, {name: parameter.detach() for name, parameter in trained.items()})
         _write_tensors(folder / OPTIMIZER, optim.state_tensors(self._optimizer, names))
+        written = {name: describe(folder / name) for name in (OPTIMIZER, WEIGHTS)}
+        return dict(sorted({**written, **self._write_configs(folder)}.items()))
+
+    def _write_configs(self, folder: Path) -> dict[str, HashedFile]:
         _write_text(folder / MODEL_CONFIG, model_config_json(self._model))
         _write_text(folder / GENERATION_CONFIG, self._model.generation_config.to_json_string(use_diff=False))
-        return {path.name: describe(path) for path in sorted(folder.iterdir())}
+        return {name: describe(folder / name) for name in (MODEL_CONFIG, GENERATION_CONFIG)}
 
     def prune(self, newest: int, best_step: int) -> list[str]:
         """Removes all but the newest checkpoints up to step `newest` and that of `best_step`; returns those names."""
@@ -192,7 +243,7 @@ class CheckpointWriter:
         doomed = [step for step in mine[self._enough(mine) :] if step != best_step]
         for step in doomed:
             with contextlib.suppress(OSError):
-                _remove_checkpoint(self._output.checkpoint(step))
+                remove_checkpoint(self._output.checkpoint(step))
         return [self._output.checkpoint(step).name for step in doomed]
 
     def _enough(self, steps: list[int]) -> int:
@@ -211,38 +262,6 @@ class CheckpointWriter:
                 verify(self._output.checkpoint(step))
                 self._sound.add(step)
         return step in self._sound
-
-
-def _make_room(path: Path) -> None:
-    """Removes whatever is in a checkpoint's place: a damaged one of an earlier attempt, or something unrelated."""
-    if path.is_dir() and not path.is_symlink():
-        _remove_checkpoint(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _remove_checkpoint(folder: Path) -> None:
-    """Removes a checkpoint; files that a person put into its folder are kept next to it; raises OSError."""
-    kept, number = folder.with_name(f"{folder.name}-kept"), 2
-    while os.path.lexists(kept):
-        kept, number = folder.with_name(f"{folder.name}-kept.{number}"), number + 1
-    _remove(folder, files_of_checkpoint(folder), kept)
-
-
-def _remove(folder: Path, own: Iterable[str], kept: Path) -> None:
-    """Removes a folder; what is not in `own` moves to the folder `kept` if its name is free there; raises OSError."""
-    _keep_others(folder, set(own), kept)
-    shutil.rmtree(folder)
-
-
-def _keep_others(folder: Path, own: Collection[str], kept: Path) -> None:
-    for name in set(os.listdir(folder)).difference(own):
-        inner = within(own, name)
-        if inner and (folder / name).is_dir() and not (folder / name).is_symlink():
-            _keep_others(folder / name, inner, kept / name)
-        elif not os.path.lexists(kept / name):
-            kept.mkdir(parents=True, exist_ok=True)
-            (folder / name).rename(kept / name)
 
 
 def _frozen_as_loaded(model: Any, adapters: Adapters | None) -> Mapping[str, Tensor | Deferred]:
@@ -309,7 +328,8 @@ def verify(path: Path) -> Manifest:
 
 def _promised(path: Path, manifest: Manifest) -> list[tuple[str, Path, int, str]]:
     """Name, path, size and hash of every file; raises ValueError if a manifest lists less than it should."""
-    missing = {WEIGHTS, OPTIMIZER, MODEL_CONFIG, GENERATION_CONFIG} - manifest.files.keys()
+    tensors = set() if manifest.sharded else {WEIGHTS, OPTIMIZER}
+    missing = {*tensors, MODEL_CONFIG, GENERATION_CONFIG} - manifest.files.keys()
     if missing:
         raise ValueError(f"{MANIFEST} has another form: no {', '.join(sorted(missing))}")
     frozen = manifest.frozen
@@ -417,4 +437,4 @@ def restore_best(output: OutputDir) -> None:
         old.rename(output.best)
     elif old.is_dir() and not old.is_symlink():
         with contextlib.suppress(OSError):
-            _remove(old, output.files_of_best(), output.best)  # files that a person put there stay with the best model
+            remove(old, output.files_of_best(), output.best)  # files that a person put there stay with the best model

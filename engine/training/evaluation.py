@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
@@ -22,6 +23,7 @@ from engine.process.world import World
 from engine.training.metrics import corpus_bleu, perplexity, reply_scores
 
 Progress = Callable[[str, int, int], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -120,13 +122,20 @@ class Evaluator:
         for done, batch in self._mine("evaluating", batches):
             found += zip(batch, self.row_losses(batch), strict=True)
             self.progress("evaluating", done, len(batches))
-        total: float = sum(loss for _, loss in sorted(self.world.gather(found)))
+        total: float = sum(loss for _, loss in self._gathered(found))
         return total / int(lengths.label.sum())
 
     def _mine(self, name: str, batches: list[list[int]]) -> Iterator[tuple[int, list[int]]]:
+        """The batches of this rank; if all ranks must compute at the same time, each has as many, some twice."""
         self.progress(name, 0, len(batches))
-        for number in range(self.world.rank, len(batches), self.world.size):
-            yield number + 1, batches[number]
+        size = self.world.size
+        rounds = -(-len(batches) // size) * size if self.network.together else len(batches)
+        for number in range(self.world.rank, rounds, size):
+            yield min(number + 1, len(batches)), batches[number % len(batches)]
+
+    def _gathered(self, found: list[tuple[int, T]]) -> list[tuple[int, T]]:
+        """What all ranks found of their rows, each once, in the order of the rows."""
+        return sorted(dict(self.world.gather(found)).items(), key=lambda row: row[0])
 
     def row_losses(self, indices: list[int]) -> list[float]:
         """The summed cross-entropy of each row of a batch."""
@@ -139,7 +148,7 @@ class Evaluator:
         for done, batch in self._mine("generating", batches):
             found += zip(batch, self.replies(batch), strict=True)
             self.progress("generating", done, len(batches))
-        return [ids for _, ids in sorted(self.world.gather(found))]
+        return [ids for _, ids in self._gathered(found)]
 
     def replies(self, indices: list[int]) -> list[list[int]]:
         """Greedy replies to the prompts of a batch, as token ids."""

@@ -44,8 +44,7 @@ from engine.process.job import (
     versions,
 )
 from engine.process.world import seed_step
-from engine.training import best_choice, checkpoint, merging, optim
-from engine.training.adapter_files import write_adapter
+from engine.training import best_choice, merging, optim
 from engine.training.checkpoint import SAVE_ERRORS, CheckpointWriter
 from engine.training.epoch_losses import EpochLosses
 from engine.training.evaluation import Evaluator
@@ -61,8 +60,9 @@ from engine.training.score_events import (
     warn_if_start_was_better,
 )
 from engine.training.setup import Prepared, finished_owner, lock_output, prepare, release_output
+from engine.training.sharded_step import ShardedRunner
 from engine.training.step import StepResult, StepRunner
-from engine.training.taking_over import keep_encodings, owner_of, take_over, write_frozen
+from engine.training.taking_over import keep_encodings, owner_of, saved_state, take_over, write_frozen
 
 
 def train(job: Job) -> Message:
@@ -88,22 +88,11 @@ def train(job: Job) -> Message:
 def begin(job: Job, prepared: Prepared, lock: FolderLock | None = None) -> "Training":
     """Takes over the output folder and sets up optimizer and position; `lock` is that folder's, on rank 0."""
     start = prepared.start
-    parameters = freezing.trained_parameters(prepared.model)
-    optimizer = optim.make_optimizer(job.config, parameters.values())
-    if start is not None:
-        optim.load_state_tensors(optimizer, parameters, start.optimizer_state())
+    optimizer, writer = saved_state(job, prepared)
     job.world.together(lambda: take_over(job, prepared), chosen=job.world.is_main)
     if start is not None:
         epoch, total = 1 + start.step // prepared.per_epoch, prepared.steps_total
         job.notice(Message.of("resumed", checkpoint=str(start.path), epoch=epoch, step=start.step, steps_total=total))
-    writer = CheckpointWriter(
-        job.output,
-        prepared.model,
-        optimizer,
-        keep=job.config.keep_latest_n_ckp,
-        frozen=start.manifest.frozen if start else None,
-        adapters=prepared.adapters,
-    )
     write_frozen(job, prepared, writer)
     training = Training(job, prepared, optimizer, writer, lock, encodings=keep_encodings(job, prepared))
     if start is not None:
@@ -193,12 +182,13 @@ class Training:
 
     def runner(self) -> StepRunner:
         """The runner that computes the steps."""
-        job, prepared = self.job, self.prepared
-        return StepRunner(
+        job, prepared, shards = self.job, self.prepared, self.prepared.shards
+        kind = StepRunner if shards is None else partial(ShardedRunner, shards=shards)
+        return kind(
             network=prepared.network,
             store=prepared.train_rows,
             world=job.world,
-            parameters=list(freezing.trained_parameters(prepared.model).values()),
+            parameters=list(prepared.learning.values()),
             micro_batch_tokens=job.config.micro_batch_tokens,
             max_grad_norm=job.config.max_grad_norm,
         )
@@ -265,7 +255,8 @@ class Training:
             return self.saved[1] if self.saved else None
         if not self.step:
             return None
-        if not all(bool(p.isfinite().all()) for p in freezing.trained_parameters(self.prepared.model).values()):
+        finite = all(bool(p.isfinite().all()) for p in self.prepared.learning.values())
+        if not (finite if self.prepared.shards is None else all(job.world.gather([finite]))):
             message = Message.of("ended_diverged_weights", step=self.step, **job.options())
             raise DivergedError(message, {}, self._slower())
         about = self._manifest()
@@ -274,7 +265,7 @@ class Training:
         self._require_folder()
         job.phase("saving", self.step, self.prepared.steps_total)
         job.world.wait()
-        saved = self._write(about) if job.world.is_main else None
+        saved = self._write(about) if job.world.is_main or self.writer.shared else None
         job.world.wait()
         job.phase("training", self.step, self.prepared.steps_total)
         if saved is not None:
@@ -293,6 +284,8 @@ class Training:
     def _write(self, about: Manifest) -> Path | None:
         job, place = self.job, self.job.output.checkpoints
         need, free = self.writer.bytes_needed(), free_bytes(place)
+        if self.writer.shared:
+            free = job.world.from_main(free)
         if need > free:
             shown = {"need": f"{need / 1e9:.2f} GB", "free": f"{free / 1e9:.2f} GB"}
             job.warn(Message.of("save_no_space", step=self.step, path=str(place), **shown))
@@ -352,7 +345,7 @@ class Training:
             self.ceiling_reported = True
             emit_ceiling(job, score)
         self._require_folder()
-        if job.world.is_main:
+        if job.world.is_main or self.writer.shared:
             self._record(found)
         self.evaluations = job.world.from_main(self.evaluations)
         freezing.set_training_mode(prepared.model)
@@ -372,7 +365,8 @@ class Training:
             if published:
                 this = replace(this, merge=self._publish(this))
             self.evaluations = {**others, self.step: replace(this, published=published)}
-            write_evaluations(self.job.output, self.evaluations)
+            if self.job.world.is_main:
+                write_evaluations(self.job.output, self.evaluations)
         except SAVE_ERRORS as error:
             path, why = str(self.job.output.best), one_line(error)
             self.job.warn(Message.of("publish_failed", path=path, why=why))
@@ -383,14 +377,12 @@ class Training:
         job, prepared = self.job, self.prepared
         job.phase("publishing")
         prepared.network.begin_step()  # drops what was prepacked for the evaluation
-        weights, adapters, adapter = self.writer.best(), prepared.adapters, None
-        if adapters is not None:
-            base = job.config.pretrained_model
-            adapter = partial(write_adapter, model=prepared.model, adapters=adapters, base=base)
-        checkpoint.publish_best(job.output, prepared.model, prepared.tokenizer, weights, adapter)
+        adapters = prepared.adapters
+        self.writer.publish(prepared.tokenizer, job.config.pretrained_model)
         path, score = str(job.output.best), score_phrase(best)
         job.notice(Message.of("best_published", score=score, epoch=best.epoch, path=path))
-        export_best(job, prepared.model)
+        if job.world.is_main:
+            export_best(job, prepared.model)
         if adapters is None:
             return None
         rows, budget = prepared.validation_rows, job.config.micro_batch_tokens

@@ -14,6 +14,7 @@ from torch import Tensor
 from engine.contract.scores import MergeLosses
 from engine.data import batching
 from engine.data.token_store import TokenStore
+from engine.models import lora
 from engine.models.lora import AdaptedLayer, Adapters
 from engine.models.network import Network
 from engine.training.tensorfile import Deferred, Stored, write_raw
@@ -81,9 +82,14 @@ def merged(weights: Mapping[str, Tensor | Deferred], adapters: Adapters) -> dict
 
 
 @contextlib.contextmanager
-def computing_merged(weights: Mapping[str, Tensor | Deferred], adapters: Adapters) -> Iterator[None]:
-    """Lets the model compute with merged weights, as someone who loads them will."""
-    whole = merged(weights, adapters)
+def computing_merged(
+    weights: Mapping[str, Tensor | Deferred], adapters: Adapters, values: Adapters | None = None
+) -> Iterator[None]:
+    """Lets the model compute with merged weights, as someone who loads them will.
+
+    `values` are the adapters' if `adapters` are divided among the ranks.
+    """
+    whole = merged(weights, values or adapters)
     try:
         for name, layer in adapters.layers.items():
             layer.adapter.merged = _matrix(whole[f"{name}.weight"], layer)
@@ -101,7 +107,11 @@ def _matrix(weight: Tensor | Deferred, layer: AdaptedLayer) -> Callable[[], Tens
 def merge_losses(
     network: Network, store: TokenStore, budget: int, weights: Mapping[str, Tensor | Deferred], adapters: Adapters
 ) -> MergeLosses:
-    """What merging changes, on the first rows of a file; `budget` is `micro_batch_tokens`."""
+    """What merging changes, on the first rows of a file; `budget` is `micro_batch_tokens`.
+
+    All ranks must call it together if the network is divided among them.
+    """
+    values = lora.whole(adapters) if network.together else None
     lengths = store.lengths(range(min(ROWS, len(store))))
     rows = max(1, int((lengths.total.cumsum() <= TOKENS).sum()))
     lengths = store.lengths(range(rows))
@@ -114,5 +124,5 @@ def merge_losses(
         return sum(losses) / int(lengths.label.sum())
 
     alone = mean()
-    with computing_merged(weights, adapters):
+    with computing_merged(weights, adapters, values):
         return MergeLosses(rows, alone, mean())

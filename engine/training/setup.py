@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -12,7 +12,7 @@ from engine.contract import environment, events
 from engine.contract.config import RunConfig
 from engine.contract.durable import free_bytes
 from engine.contract.facts import DATA_FILES
-from engine.contract.inputs import require_files, require_positions
+from engine.contract.inputs import require_files, require_positions, require_shardable
 from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError, Message
 from engine.contract.owner import Owner
@@ -30,15 +30,19 @@ from engine.models.freezing import Frozen
 from engine.models.generation import end_replies_at
 from engine.models.lora import Adapters
 from engine.models.network import Network, packs
-from engine.models.on_device import on_device
+from engine.models.on_device import OnDevice, divided, on_device
 from engine.models.registry import family_for, family_of
 from engine.models.weightfile import weight_files
 from engine.process import exchange
 from engine.process.job import Job
 from engine.process.shared_folder import require_shared
+from engine.process.world import World
 from engine.training import checkpoint, resume
 from engine.training.checkpoint import FoundCheckpoint
 from engine.training.rows_left_out import rows_left_out, selected
+
+if TYPE_CHECKING:
+    from engine.models.sharding import Shards
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Prepared:
     model: Any
     network: Network
     adapters: Adapters | None  # what learns, if the rest of the model does not
+    shards: "Shards | None"  # if the model is divided among the ranks
     train_rows: TokenStore
     left_out: tuple[int, ...]  # rows of the training file
     selection: Selection  # of the training rows
@@ -59,6 +64,11 @@ class Prepared:
     effective_batch: int  # rows of a step over all ranks
     per_epoch: int
     steps_total: int
+
+    @property
+    def learning(self) -> dict[str, torch.nn.Parameter]:
+        """What learns, by name; of a divided model, the share of this rank."""
+        return freezing.trained_parameters(self.model) if self.shards is None else self.shards.mine
 
 
 def lock_output(job: Job) -> FolderLock:
@@ -98,10 +108,12 @@ def prepare(job: Job) -> Prepared:
     start = resume.starting_point(job, data)
     net = _resumed_model(job, start, data) if start is not None else _first_model(job, tokenizer, data)
     family = family_of(net)
+    require_shardable(config, family.name, world.size)
     sources = _sources(job, family.rows)  # of a resumed run: the model that it began with may be gone
     frozen, adapters = _learning(net, config, start)
-    learning = freezing.trained_parameters(net).values()
-    loading.detach_from_files(learning, torch.float32)  # the rest after it is written
+    if config.shard == "off":  # or else each rank takes only its share
+        learning = freezing.trained_parameters(net).values()
+        loading.detach_from_files(learning, torch.float32)  # the rest after it is written
     job.phase("tokenizing")
     train_rows, validation_rows = (job.store(source, tokenizer) for source in sources)
     end_replies_at(net, train_rows.stops)
@@ -112,12 +124,13 @@ def prepare(job: Job) -> Prepared:
     for source, rows in zip(sources, (train_rows, validation_rows), strict=True):
         require_positions(str(source.path), config, rows.longest(), places)
     job.world.together(lambda: _check_space(job, net, adapters), chosen=world.is_main)
-    ready = on_device(net, config, world.device, world.everyone)
+    ready, shards = _on_devices(net, config, world)
     if ready.head_missing is not None:
         job.warn(ready.head_missing)
     for message in (*frozen.notices, ready.fallback, *ready.network.notices):
         job.notice(message)
-    job.notice(exchange.measured(world, frozen.trained))
+    if shards is None:  # or else its gradients go another way
+        job.notice(exchange.measured(world, frozen.trained))
     batch = resume.effective_batch(job, start)
     job.notice(resume.other_ranks(job, start, batch) if start is not None else None)
     per_epoch = batching.steps_per_epoch(selection.count, batch)
@@ -139,6 +152,7 @@ def prepare(job: Job) -> Prepared:
         net,
         ready.network,
         adapters,
+        shards,
         train_rows,
         left_out,
         selection,
@@ -150,6 +164,12 @@ def prepare(job: Job) -> Prepared:
         per_epoch,
         per_epoch * config.epochs,
     )
+
+
+def _on_devices(net: Any, config: RunConfig, world: World) -> "tuple[OnDevice, Shards | None]":
+    if config.shard == "full":
+        return divided(net, config, world)
+    return on_device(net, config, world.device, world.everyone), None
 
 
 def _first_model(job: Job, tokenizer: PreTrainedTokenizerBase, data: dict[str, str]) -> Any:
@@ -171,7 +191,9 @@ def _resumed_model(job: Job, start: FoundCheckpoint, data: dict[str, str]) -> An
     """The model of a checkpoint, without adapters; the hash of the model it began with is added to `data`."""
     data["pretrained_model"] = start.manifest.data.get("pretrained_model", "")
     job.phase("loading")
-    weights, _ = lora.split(start.weights())
+    # Of what is divided among the ranks, each takes its share once the model is.
+    held = start.weights() if job.config.shard == "off" else start.outline()
+    weights, _ = lora.split(held)
     net = loading.build_model(start.model_config(), weights, start.path, packed=packs(job.world.device))
     net.generation_config = start.generation_config()
     return net
@@ -180,7 +202,7 @@ def _resumed_model(job: Job, start: FoundCheckpoint, data: dict[str, str]) -> An
 def _learning(net: Any, config: RunConfig, start: FoundCheckpoint | None) -> tuple[Frozen, Adapters | None]:
     """What learns of a model; adapters as they are in the checkpoint, if there is one."""
     frozen, adapters = lora.prepare_learning(net, config, family_of(net).parts(net))
-    if start is not None:
+    if start is not None and not (config.shard == "full" and start.sharded):
         lora.restore(adapters, start.trained(), str(start.path))
     if adapters is not None:
         files = weight_files(Path(config.pretrained_model)) if start is None else [start.frozen]

@@ -87,7 +87,7 @@ class StepRunner:
         totals = self.world.sum([loss, float(padded), float(len(mine.micro_batches)), *flags])
         abandoned = totals[4] > 0
         if sums is None and not abandoned:
-            self.world.sum_gradients(self.parameters)
+            self._sum_gradients()
         seconds_communication = time.perf_counter() - computed if self.world.size > 1 else 0.0
         grad_norm = math.nan if abandoned else self._clipped()
         seconds = time.perf_counter() - began
@@ -106,7 +106,7 @@ class StepRunner:
             rows=tuple(rows),
         )
 
-    def _compute(self, mine: "_Share", found: StepLosses, sums: SumsAhead | None) -> float:
+    def _compute(self, mine: "Share", found: StepLosses, sums: SumsAhead | None) -> float:
         """Adds up the losses and gradients of this rank; returns the seconds that reading rows took."""
         status, seconds, batches = self.world.rank_status, 0.0, self._batches(mine)
         with self.casting():
@@ -126,7 +126,7 @@ class StepRunner:
                 status.mark()
         return seconds
 
-    def _batches(self, mine: "_Share") -> Iterator[tuple[list[int], list[Row]]]:
+    def _batches(self, mine: "Share") -> Iterator[tuple[list[int], list[Row]]]:
         """The samples and rows of each micro-batch; for a GPU all are read first, and get there by one copy."""
         batches = ((chosen, self.store.rows_at(chosen)) for chosen in map(mine.samples, mine.micro_batches))
         if self._on_host:
@@ -135,6 +135,12 @@ class StepRunner:
             held = list(batches)
             self.network.send([rows for _, rows in held])
             yield from held
+
+    def _sum_gradients(self) -> None:
+        self.world.sum_gradients(self.parameters)
+
+    def _norm(self, gradients: list[Tensor]) -> float:
+        return norm(gradients)
 
     def _sums_ahead(self) -> SumsAhead | None:
         """The sums of gradients that a GPU begins early; a processor has no time to spare while it computes."""
@@ -153,7 +159,7 @@ class StepRunner:
     def _clipped(self) -> float:
         """The gradient's norm before it is scaled down, if that is necessary; torch would multiply by 1 if not."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        found = norm(gradients)
+        found = self._norm(gradients)
         if found + CLIP_EPSILON > self.max_grad_norm:
             torch._foreach_mul_(gradients, self.max_grad_norm / (found + CLIP_EPSILON))
         return found
@@ -186,11 +192,11 @@ class StepRunner:
             self.world.rank_status.mark()
         return found
 
-    def _share(self, samples: Ids) -> "_Share":
+    def _share(self, samples: Ids) -> "Share":
         indices = [int(i) for i in samples]
         lengths = self.store.lengths(indices)
         share = batching.deal(lengths, self.world.size)[self.world.rank]
-        return _Share(indices, lengths, batching.pack(share, lengths, self.micro_batch_tokens, self.network.measure))
+        return Share(indices, lengths, batching.pack(share, lengths, self.micro_batch_tokens, self.network.measure))
 
     def micro_batch_loss(self, samples: list[int], label_tokens: int) -> Tensor:
         """The loss of a micro-batch, as its share of a step with `label_tokens` label tokens, with its graph."""
@@ -201,7 +207,7 @@ class StepRunner:
 
 
 @dataclass(frozen=True)
-class _Share:
+class Share:
     """The samples of a step, their lengths, and this rank's share of their places in micro-batches."""
 
     indices: list[int]
@@ -211,6 +217,11 @@ class _Share:
     def samples(self, places: list[int]) -> list[int]:
         """The samples at these places."""
         return [self.indices[place] for place in places]
+
+    @property
+    def shortest(self) -> list[int]:
+        """The place of the shortest of all samples."""
+        return [int(self.lengths.total.argmin())]
 
     def sizes(self, places: list[int]) -> list[tuple[int, int]]:
         """Lengths of prompts and labels at these places."""

@@ -1,5 +1,9 @@
 """What a run does to its output folder before the first step: takes it over, and writes what never changes."""
 
+from typing import Any
+
+import torch
+
 from engine.contract.config import to_json
 from engine.contract.durable import free_bytes
 from engine.contract.files import STAGED, reason, require_own_folder
@@ -8,9 +12,10 @@ from engine.contract.owner import Owner
 from engine.contract.untrusted import one_line
 from engine.models import loading
 from engine.process.job import Job
-from engine.training import checkpoint
+from engine.training import checkpoint, optim
 from engine.training.checkpoint import SAVE_ERRORS, CheckpointWriter
 from engine.training.setup import Prepared
+from engine.training.sharded_checkpoint import ShardedWriter, restore
 
 
 def take_over(job: Job, prepared: Prepared) -> None:
@@ -36,6 +41,22 @@ def take_over(job: Job, prepared: Prepared) -> None:
         raise InputError("folder_unwritable", path=str(output.path), why=why, setting="output_dir") from None
 
 
+def saved_state(job: Job, prepared: Prepared) -> tuple[torch.optim.Optimizer, CheckpointWriter]:
+    """The optimizer, as in the checkpoint if there is one, and the writer of the next ones; raises InputError."""
+    start, shards, parameters = prepared.start, prepared.shards, prepared.learning
+    optimizer = optim.make_optimizer(job.config, parameters.values())
+    frozen = start.manifest.frozen if start else None
+    place = (job.output, prepared.model, optimizer)
+    about: dict[str, Any] = {"keep": job.config.keep_latest_n_ckp, "frozen": frozen, "adapters": prepared.adapters}
+    if shards is not None:
+        if start is not None:
+            restore(shards, optimizer, start)
+        return optimizer, ShardedWriter(*place, shards=shards, world=job.world, **about)
+    if start is not None:
+        optim.load_state_tensors(optimizer, parameters, start.optimizer_state())
+    return optimizer, CheckpointWriter(*place, **about)
+
+
 def write_frozen(job: Job, prepared: Prepared, writer: CheckpointWriter) -> None:
     """Writes the frozen tensors as they were loaded, and then keeps only the form that the network computes with.
 
@@ -50,9 +71,11 @@ def write_frozen(job: Job, prepared: Prepared, writer: CheckpointWriter) -> None
             return False
         return True
 
-    if job.world.from_main(write() if job.world.is_main else False):
+    if job.world.from_main(write() if job.world.is_main or writer.shared else False):
         prepared.network.drop_frozen_fp32()
     net = prepared.model
+    if prepared.shards is not None:  # what a rank holds are copies already
+        return
     loading.detach_from_files((*(p for p in net.parameters() if not p.requires_grad), *net.buffers()))
 
 

@@ -90,9 +90,14 @@ def _bytes_of(tensor: Tensor | Deferred) -> int:
     return math.prod(tensor.shape) * tensor.dtype.itemsize
 
 
+def in_order(tensors: Mapping[str, Tensor | Deferred]) -> list[str]:
+    """The names of some tensors in the order of a file, in which each is aligned."""
+    return sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+
+
 def save_file(tensors: Mapping[str, Tensor | Deferred], path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Writes tensors, including those in other files; raises OSError."""
-    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))  # so that each is aligned
+    order = in_order(tensors)
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name in order:

@@ -25,6 +25,7 @@ from engine.training import checkpoint, loop, optim
 from engine.training.checkpoint import FoundCheckpoint
 from engine.training.gpu_memory import GpuMemory
 from engine.training.setup import prepare
+from engine.training.sharded_checkpoint import first_difference
 from engine.training.step import StepRunner, backward
 from engine.training.tensorfile import stored
 
@@ -133,7 +134,7 @@ class Trial:
                     backward(runner.micro_batch_loss(samples, self._label_tokens(samples)))
                     self.job.world.rank_status.mark()
         except Exception as error:
-            if not out_of_memory(error):
+            if not out_of_memory(error) or self.training.prepared.shards is not None:  # the others would wait for it
                 raise
             short = True
         self.training.optimizer.zero_grad(set_to_none=True)
@@ -166,7 +167,8 @@ class Trial:
         ahead = (lambda: training.loss_ahead(runner, samples)) if training.prepared.steps_total > 1 else None
         path = training.save(ahead)
         seconds = time.perf_counter() - began
-        size = job.world.together(lambda: self._compare(path), chosen=job.world.is_main)
+        divided = training.prepared.shards is not None
+        size = job.world.together(lambda: self._compare(path), chosen=job.world.is_main or divided)
         return job.world.from_main(size), seconds
 
     def _compare(self, path: Path | None) -> int:
@@ -177,6 +179,12 @@ class Trial:
             found = FoundCheckpoint(path, checkpoint.verify(path))
         except (OSError, ValueError) as error:
             raise InputError("rehearsal_checkpoint", path=str(path), why=one_line(error)) from None
+        shards = training.prepared.shards
+        if shards is not None:
+            name = first_difference(shards, training.optimizer, found)
+            if name:
+                raise InputError("rehearsal_checkpoint", path=str(path), why=f"{name} is not what was saved")
+            return sum(entry.stat().st_size for entry in path.iterdir())
         trained = freezing.trained_parameters(training.prepared.model)
         names = {id(parameter): name for name, parameter in trained.items()}
         held = {

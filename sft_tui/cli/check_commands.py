@@ -59,7 +59,7 @@ def check_command(
     found = request.rehearsal if rehearsing else None
     if json:
         plain = reports.to_json(report, LANG, rehearsal_json(request, report, found) if found else None)
-        echo_json({**plain, "network": network(report.trained, launch)})
+        echo_json({**plain, "network": network(report, launch)})
         sys.exit(report.exit_code)
     if report.learning is not None:
         echo(text.safe(report.learning.text(LANG)))
@@ -67,7 +67,7 @@ def check_command(
         echo(line)
     if found is not None:
         print_rehearsal(request, report, found)
-    print_traffic(report.trained, launch)
+    print_traffic(report, launch)
     echo(reports.summary(report, LANG), err=True)
     if not report.exit_code:
         print_next(request, rehearsed=found is not None)
@@ -216,18 +216,23 @@ def asked(launcher: str, nodes: int, gpus: int | None, endpoint: str) -> Launch:
     return read_as(Launch, {"launcher": launcher, "nodes": nodes, "gpus": gpus, "endpoint": where})
 
 
-def network(trained: int, launch: Launch) -> dict[str, Any] | None:
-    """What the network between machines costs a step: bytes of each process, and seconds by Gbit/s; None on one."""
-    from engine.contract.traffic import gradient_bytes, seconds
+def network(report: "Report", launch: Launch) -> dict[str, Any] | None:
+    """What the network between machines costs a step: bytes of each process, and seconds by Gbit/s; None on one.
 
+    Where the model is divided among the processes, what it costs a micro-batch.
+    """
+    from engine.contract.traffic import divided_bytes, gradient_bytes, seconds
+
+    trained, ranks = report.trained, launch.processes
     if launch.nodes < 2 or not trained:
         return None
-    sent = gradient_bytes(trained, launch.processes)
+    sent = divided_bytes(report.divided, trained, ranks) if report.divided else gradient_bytes(trained, ranks)
     return {"bytes": sent, "seconds": {str(rate): round(seconds(sent, rate), 3) for rate in (1, 10)}}
 
 
-def print_traffic(trained: int, launch: Launch) -> None:
-    """Prints on standard error what the network between the machines will cost a step."""
-    if cost := network(trained, launch):
+def print_traffic(report: "Report", launch: Launch) -> None:
+    """Prints on standard error what the network between the machines will cost a step, or a micro-batch."""
+    if cost := network(report, launch):
         slow, fast = (f"{each:.2f}" for each in cost["seconds"].values())
-        echo(say("app.traffic", LANG, size=text.size(cost["bytes"]), slow=slow, fast=fast), err=True)
+        words = "app.traffic_divided" if report.divided else "app.traffic"
+        echo(say(words, LANG, size=text.size(cost["bytes"]), slow=slow, fast=fast), err=True)

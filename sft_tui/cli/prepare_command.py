@@ -71,5 +71,5 @@ def prepare(
         request = CheckRequest.of(
             preset_name, values, record.run_config(), logs, fresh=record.fresh, launch=record.launch
         )
-        print_traffic(preflight(request, force=force).trained, launch)
+        print_traffic(preflight(request, force=force), launch)
     showing.launch(record, logs, showing.Presentation())

@@ -49,6 +49,7 @@ class Report:
     learning: Phrase | None = None  # what learns of the model, on a line
     family: str = ""  # of the model, as the setting names it; empty if unknown
     trained: int = 0  # parameters of the model that learn; 0 if unknown
+    divided: int = 0  # parameters of a model that is divided among the ranks
 
     def count(self, level: str) -> int:
         """The number of findings of a level."""
@@ -88,8 +89,10 @@ def check(
         rows, about = of_data.result(), of_model.result()
         facts = rows if isinstance(rows, DataFacts) else DataFacts()
         known = Model(config, about, facts.known_tokenizer) if isinstance(about, ModelFacts) else None
-        peaks = _ask_memory(inspector, known, facts.steps, request.here)
+        peaks = _ask_memory(inspector, known, facts.steps, request)
     found = [*_of_data(config, rows, request.processes), *_of_model(about, known)]
+    if known is not None:
+        found += model.undividable(known, request.processes)
     found += [*_folders(request), *disk.unwritable(config, request.logs)]
     if known is not None:
         found += [*_of_disk(request, known, facts), *model.too_long(known, facts), *model.beyond_context(known, facts)]
@@ -116,6 +119,7 @@ def check(
         model.learning(known) if known else None,
         known.facts.kind if known else "",
         known.sizes.trained if known else 0,
+        known.sizes.parameters if known and config.shard == "full" else 0,
     )
 
 
@@ -176,13 +180,15 @@ def _ask_data(
 
 
 def _ask_memory(
-    inspector: Inspector, known: Model | None, steps: StepFacts | None, ranks: int
+    inspector: Inspector, known: Model | None, steps: StepFacts | None, run: CheckRequest
 ) -> MemoryFacts | Message | ReaderEnd | None:
-    """The predicted peaks, with this number of ranks here; None if model, tokenizer or steps are not known."""
+    """The predicted peaks of a run; None if model, tokenizer or steps are not known."""
     if known is None or known.tokenizer is None or steps is None:
         return None
     tokens, config = known.tokenizer.tokens, known.config
-    request = MemoryRequest(to_json(config), known.facts, tokens, steps, peak.on_gpu(), peak.gpus_bf16(ranks))
+    request = MemoryRequest(
+        to_json(config), known.facts, tokens, steps, peak.on_gpu(), peak.gpus_bf16(run.here), run.processes
+    )
     return _ask(inspector, config, request, MemoryFacts)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from engine.contract import vocabulary
 from engine.contract.config import RunConfig
 from engine.contract.facts import DataFacts, ModelFacts, Sizes, TokenizerFacts
-from engine.contract.inputs import require_positions, tokenizer_folder
+from engine.contract.inputs import require_positions, require_shardable, tokenizer_folder
 from engine.contract.messages import InputError
 from engine.contract.texts import Phrase, short_count
 from sft_tui.preflight import missing
@@ -75,6 +75,14 @@ def findings(model: Model) -> Iterator[Finding]:
         own = tokenizer_folder(model.config)
         for fault in vocabulary.faults(model.facts.name, facts.rows, facts.special, own, tokenizer):
             yield of_message(fault, "tokenizer")
+
+
+def undividable(model: Model, processes: int) -> Iterator[Finding]:
+    """The finding on a model that is to be divided among processes and cannot be."""
+    try:
+        require_shardable(model.config, model.facts.kind, processes)
+    except InputError as error:
+        yield of_message(error.message, "shard")
 
 
 def too_long(model: Model, data: DataFacts) -> Iterator[Finding]:
@@ -215,6 +223,16 @@ def precision_by_hardware(_finding: Finding, run: CheckedRun) -> Actions:
     return (run.check(mixed_precision="auto"),)
 
 
+def undivided(_finding: Finding, run: CheckedRun) -> Actions:
+    """Leave `shard` off."""
+    return (run.check(shard="off"),)
+
+
+def by_adamw(_finding: Finding, run: CheckedRun) -> Actions:
+    """Use AdamW."""
+    return (run.check(optimizer="adamw"),)
+
+
 # --- the model; what is wrong with its files, the engine says
 
 MODEL.error("model_bad", "The path is not a model, or it is damaged.", remedy=another, others=use_another)
@@ -248,6 +266,10 @@ MODEL.error(
 )  # fmt: skip
 MODEL.error("lora_nothing", "No layer is left for an adapter.", subject="lora_parts", remedy=adapt_all)
 MODEL.error("lora_new_model", "A new model has no adapters.", subject="lora_rank", remedy=without_adapters)
+
+MODEL.error("shard_family", "Only causal models can be divided.", subject="shard", remedy=undivided)
+MODEL.error("shard_optimizer", "Its optimizer needs more than a share.", subject="shard", remedy=by_adamw)
+MODEL.error("shard_alone", "There is only one process to divide a model among.", subject="shard", remedy=undivided)
 
 
 @MODEL.check("model", "ok")

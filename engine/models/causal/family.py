@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from engine.models.loss import Head
     from engine.models.network import Network
+    from engine.models.sharding import Shards
+    from engine.process.world import World
 
 MODEL_TYPES = {
     "afmoe", "apertus", "arcee", "aria_text", "axk1", "axk2", "bailing_hybrid", "bamba", "beam", "biogpt", "bitnet",
@@ -115,6 +117,14 @@ class Causal(Family):
         from engine.models.causal.choice import chosen
 
         return chosen(model, head, chunk, bf16=bf16)
+
+    def sharded(
+        self, model: Any, shards: "Shards", world: "World", *, separable: bool, chunk: int, bf16: bool
+    ) -> "Network":
+        """Over padded rows."""
+        from engine.models.causal.sharded import ShardedCausal
+
+        return ShardedCausal(model, shards, world, separable=separable, chunk=chunk, bf16=bf16)
 
 
 def _kind_of(kinds: Iterable[str]) -> "torch.dtype":

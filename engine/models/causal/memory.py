@@ -75,6 +75,8 @@ def predicted(facts: ModelFacts, config: RunConfig, plan: MemoryPlan) -> MemoryF
     if facts.decoder is None:
         return MemoryFacts()
     shape = CausalShape.of(facts, facts.decoder, config)
+    if plan.shards > 1:
+        return predict_divided(replace(shape, stacked=False), plan)
     if plan.on_gpu:
         return MemoryFacts(*predict_on_gpu(shape, plan))
     return MemoryFacts(predict(shape, plan))
@@ -116,6 +118,35 @@ def predict_on_gpu(shape: CausalShape, plan: MemoryPlan) -> tuple[MemoryPredicti
     whole = FLOAT * (shape.sizes.trained + shape.frozen)
     host = {"runtime": RUNTIME + MODELLING + CUDA_HOST, "weights": whole, "file": plan.model_file_bytes}
     return MemoryPrediction(host, "loading"), MemoryPrediction(items, device.phase)
+
+
+def predict_divided(shape: CausalShape, plan: MemoryPlan) -> MemoryFacts:
+    """The peaks of one of the ranks that a model is divided among.
+
+    Not fitted to runs: its share, what is put together at once (the embeddings, and two layers), and their gradients.
+    """
+    kind, frozen = HALF if plan.bf16 else FLOAT, shape.frozen
+    layer = max(0, shape.sizes.parameters - shape.table) // max(1, shape.decoder.layers)
+    learning = shape.sizes.trained // max(1, shape.decoder.layers) if shape.adapted else layer
+    mine = (FLOAT * shape.sizes.trained + kind * frozen) // plan.shards
+    weights = mine + FLOAT * shape.table + 2 * kind * layer
+    growing = FLOAT * (learning + (shape.table if shape.embeddings_learn else 0))
+    batches = [padded(batch) for batch in plan.padded]
+    kept = max([activations(shape, plan, batch) + masks(shape, kind, batch) for batch in batches], default=0)
+    training = {
+        "weights": weights,
+        "gradients": FLOAT * shape.sizes.trained // plan.shards + growing,
+        "activations": kept,
+    }
+    generating = {"weights": weights, "cache": cache(shape, plan.generation, kind)}
+    peak = MemoryPrediction.largest({"training": training, "generating": generating})
+    held = {**peak.items, "optimizer": shape.sizes.optimizer_bytes // plan.shards}
+    runtime, file = RUNTIME + MODELLING, plan.model_file_bytes // plan.shards  # whose pages all ranks share
+    if not plan.on_gpu:
+        return MemoryFacts(MemoryPrediction({"runtime": runtime, **held, "file": file}, peak.phase))
+    host = {"runtime": runtime + CUDA_HOST, "weights": FLOAT * (shape.table + layer), "file": file}
+    device = MemoryPrediction({"context": CUDA_CONTEXT, **held}, peak.phase)
+    return MemoryFacts(MemoryPrediction(host, "loading"), device)
 
 
 def padded(batch: Batch) -> Batch:

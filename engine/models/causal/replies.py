@@ -20,8 +20,13 @@ def up_to_stop(ids: Sequence[int], stops: Sequence[int]) -> list[int]:
 
 
 @torch.no_grad()
-def generated(model: Any, prompts: Sequence[Tensor], longest: int, device: torch.device) -> list[list[int]]:
-    """The most likely next token repeatedly, until a stop token or `longest` tokens; without the prompts."""
+def generated(
+    model: Any, prompts: Sequence[Tensor], longest: int, device: torch.device, *, together: bool = False
+) -> list[list[int]]:
+    """The most likely next token repeatedly, until a stop token or `longest` tokens; without the prompts.
+
+    `together`: every rank computes until all of them are done, each with prompts of one length.
+    """
     found: dict[int, list[int]] = {}
     stops, own = ends_of(model), model.generation_config
     settings = GenerationConfig(
@@ -38,7 +43,7 @@ def generated(model: Any, prompts: Sequence[Tensor], longest: int, device: torch
             some = [place for place, prompt in enumerate(prompts) if len(prompt) == length]
             ids = torch.stack([prompts[place] for place in some]).to(device)
             given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-            whole = model.generate(**given, generation_config=settings).tolist()
+            whole = model.generate(**given, generation_config=settings, synced_gpus=together).tolist()
             found |= {place: up_to_stop(ids[length:], stops) for place, ids in zip(some, whole, strict=True)}
     finally:
         model.generation_config = own

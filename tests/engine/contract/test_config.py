@@ -45,6 +45,7 @@ FREE = {
     "token_store",
     "pretrained_model",
     "tokenizer",
+    "shard",  # who holds what
     "eval_batch_rows",
     "sample_rows",
     "output_dir",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.contract.traffic import StepCost, gradient_bytes, seconds
+from engine.contract.traffic import StepCost, divided_bytes, gradient_bytes, seconds
 
 PAGE = Path(__file__).parents[3] / "docs" / "machines.md"
 
@@ -36,3 +36,9 @@ def test_the_table_of_the_page_is_what_the_model_says() -> None:
 
 
 COLUMNS = ((134_500_000, 1), (134_500_000, 10), (134_500_000, 100), (4_900_000, 1), (4_900_000, 10))
+
+
+def test_a_divided_model_sends_its_weights_twice_and_its_gradients_once() -> None:
+    assert divided_bytes(1_000_000, 1_000_000, 2) == 6_000_000
+    assert divided_bytes(1_000_000, 10_000, 4) == 6_030_000
+    assert divided_bytes(1_000_000, 10_000, 1) == 0

@@ -183,7 +183,7 @@ def test_every_rank_has_replies_to_generate(
 class Parrot:
     """A network whose replies are given in advance."""
 
-    measure = Measure.PARTS
+    measure, together = Measure.PARTS, False
 
     def __init__(self, replies: list[list[int]], net: Any) -> None:
         self._replies, self.model = replies, net

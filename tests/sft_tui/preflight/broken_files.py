@@ -570,6 +570,7 @@ case("lora_nothing", "lora_parts", name="adapters in what is frozen alone")(
 case("lora_new_model", "lora_rank", name="adapters in a new model")(
     lambda _files: {"lora_rank": 4, "pretrained_model": ""}
 )
+case("shard_family", "shard", name="a T5 that is to be divided")(lambda _files: {"shard": "full"})
 case("family_differs", "family", name="another family than the model's")(lambda _files: {"family": "seq2seq"})
 case("nothing_trainable", "freeze", name="everything frozen")(lambda _files: {"freeze": "encoder,decoder,embeddings"})
 

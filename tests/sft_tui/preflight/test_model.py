@@ -19,7 +19,16 @@ from engine.contract.messages import Message
 from engine.contract.texts import Lang
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Action, Edit, Set, System
-from sft_tui.preflight.model import PRECISION, Model, Precision, beyond_context, findings, learning, too_long
+from sft_tui.preflight.model import (
+    PRECISION,
+    Model,
+    Precision,
+    beyond_context,
+    findings,
+    learning,
+    too_long,
+    undividable,
+)
 from tests.sft_tui.preflight.conftest import remedied
 from tests.sft_tui.some_facts import LENGTHS, file_facts
 
@@ -85,6 +94,24 @@ def test_only_tokens_that_are_used_are_too_many(longest: int, limit: int, found:
 
 
 @pytest.mark.parametrize(
+    ("kind", "processes", "settings", "found"),
+    [
+        ("t5", 2, {"optimizer": "adamw"}, ["shard_family"]),
+        ("causal", 2, {"optimizer": "adafactor"}, ["shard_optimizer"]),
+        ("causal", 1, {"optimizer": "adamw"}, ["shard_alone"]),
+        ("causal", 2, {"optimizer": "adamw"}, []),
+        ("t5", 1, {"shard": "off"}, []),
+    ],
+)
+def test_what_cannot_be_divided_is_refused(
+    kind: str, processes: int, settings: dict[str, Any], found: list[str]
+) -> None:
+    config = replace(RunConfig(shard="full"), **settings)
+    model = Model(config, replace(FACTS, kind=kind), TOKENIZER)
+    assert [finding.code for finding in undividable(model, processes)] == found
+
+
+@pytest.mark.parametrize(
     ("code", "args", "settings", "expected"),
     [
         ("positions_short", {"positions": 96}, {}, {"max_seq_len": 96}),
@@ -95,6 +122,9 @@ def test_only_tokens_that_are_used_are_too_many(longest: int, limit: int, found:
         ("lora_parts_unknown", {"name": "qq"}, {"lora_parts": "qq"}, {"lora_parts": "all"}),
         ("lora_nothing", {}, {"lora_parts": "encoder", "freeze": "encoder"}, {"lora_parts": "all", "freeze": ""}),
         ("lora_new_model", {}, {"lora_rank": 16}, {"lora_rank": 0}),
+        ("shard_family", {}, {"shard": "full"}, {"shard": "off"}),
+        ("shard_optimizer", {}, {"shard": "full"}, {"optimizer": "adamw"}),
+        ("shard_alone", {}, {"shard": "full"}, {"shard": "off"}),
         ("model_keys", {"d_model": 96, "num_heads": 4}, {"num_heads": 4}, {"d_model": 96}),
         ("model_kind", {"path": "best", "instead": "best/model"}, {}, {"pretrained_model": "best/model"}),
     ],

@@ -105,3 +105,16 @@ def test_a_second_copy_of_frozen_weights_is_for_large_micro_batches() -> None:
     small, large = (peak(LORA, replace(PLAN, packed=(Batch(8, 40, 20, tokens),))) for tokens in (511, 512))
     copied = 2 * (facts("llama", LORA).sizes.parameters - 49_152 * 576)
     assert large.items["weights"] - small.items["weights"] == copied
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_a_rank_of_a_divided_model_needs_its_share(on_gpu: bool) -> None:
+    plan = replace(PLAN, on_gpu=on_gpu)
+    found = [predicted(facts("llama", WHOLE), WHOLE, replace(plan, shards=shards)) for shards in (1, 2, 8)]
+    one, two, eight = (each.device if on_gpu else each.host for each in found)
+    assert one is not None
+    assert two is not None
+    assert eight is not None
+    assert two.items["optimizer"] == one.items["optimizer"] // 2
+    assert two.total > eight.total
+    assert one.total > two.total or not on_gpu  # on a CPU its rows are padded, and its layers are not ours

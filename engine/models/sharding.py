@@ -1,0 +1,134 @@
+"""A model divided among all ranks by torch's FSDP2: each holds its share of weights, gradients and optimizer state.
+
+The weights of a layer are put together while it computes and dropped again, in the backward pass too; those outside the
+layers while a loss or a reply is computed. The gradients of what learns are summed over the ranks into their shares.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, Shard
+
+from engine.models.freezing import frozen_tensors, trained_parameters
+from engine.process.world import World
+
+T = TypeVar("T")
+
+
+class Root(nn.Module):
+    """What is computed with the weights outside the layers put together."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, compute: Callable[[], T]) -> T:
+        """What `compute` returns; it may run the model as often as it likes."""
+        return compute()
+
+
+@dataclass(frozen=True)
+class Shards:
+    """This rank's share of a model: what learns, by name, as torch's FSDP2 holds it, and as plain tensors.
+
+    Both are the same memory. An optimizer that treats every value alone works on the plain ones.
+    """
+
+    root: Any
+    divided: Mapping[str, nn.Parameter]
+    mine: dict[str, nn.Parameter]
+    mesh: DeviceMesh
+    unchanged: dict[str, Tensor]  # what does not learn, as it was loaded, on rank 0; emptied when it is written
+
+    def take_gradients(self) -> None:
+        """Hands the gradients, summed over all ranks, to the plain tensors; a missing one counts as zero."""
+        for name, parameter in self.mine.items():
+            found = self.divided[name].grad
+            parameter.grad = torch.zeros_like(parameter) if found is None else _local(found)
+        self.drop_gradients()
+
+    def drop_gradients(self) -> None:
+        """Drops the gradients that were not handed over."""
+        for parameter in self.divided.values():
+            parameter.grad = None
+
+    def divided_like(self, name: str, local: Tensor) -> DTensor:
+        """This rank's share of a tensor that is divided as the parameter of a name is."""
+        like: Any = self.divided[name]
+        return DTensor.from_local(local, self.mesh, [Shard(0)], run_check=False, shape=like.shape, stride=like.stride())
+
+    def share_of(self, whole: Tensor) -> Tensor:
+        """This rank's share of a whole tensor that is to be divided as parameters are."""
+        parts = whole.chunk(self.mesh.size())
+        rank = self.mesh.get_local_rank()
+        return parts[rank] if rank < len(parts) else whole[:0]
+
+    def held(self) -> int:
+        """The number of weights that this rank holds, with those that do not learn."""
+        self.root.reshard()
+        return sum(_local(parameter).numel() for parameter in self.root.parameters())
+
+
+def shard(model: Any, world: World, *, bf16: bool) -> Shards:
+    """Divides a model among all ranks, layer by layer, so that none ever holds more than its share and a layer.
+
+    Weights may still be mapped from files. What learns becomes fp32; with `bf16` the layers are put together in bf16,
+    and their gradients are summed in fp32.
+    """
+    unchanged = frozen_tensors(model) if world.is_main else {}
+    mesh = init_device_mesh(world.device.type, (world.size,))
+    # A model that keeps parts of it in fp32 has its layers put together as they are, and autocast casts them.
+    kept = model._keep_in_fp32_modules or model._keep_in_fp32_modules_strict
+    kind = torch.bfloat16 if bf16 and not kept else None
+    of_layers = MixedPrecisionPolicy(param_dtype=kind, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    for layer in layers_of(model):
+        _settle(layer, bf16=bf16)
+        fully_shard(layer, mesh=mesh, mp_policy=of_layers)
+    root = Root(model)
+    _settle(root, bf16=bf16)
+    fully_shard(root, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
+    for part in root.modules():
+        if isinstance(part, FSDPModule):
+            part.set_gradient_divide_factor(1.0)  # a loss is divided by the tokens of all ranks already
+            part.set_force_sum_reduction_for_comms(True)
+    learning = trained_parameters(model)
+    mine = {name: nn.Parameter(_local(parameter.detach())) for name, parameter in learning.items()}
+    return Shards(root, learning, mine, mesh, unchanged)
+
+
+def layers_of(model: nn.Module) -> Iterator[nn.Module]:
+    """The layers of a model, which are divided one by one: the entries of its outermost lists of modules.
+
+    One that shares a weight with another part of the model is none of them.
+    """
+    uses = Counter(id(p) for module in model.modules() for p in module.parameters(recurse=False))
+    lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    for name, layer in model.named_modules():
+        inside, _, _ = name.rpartition(".")
+        outermost = inside in lists and not any(inside.startswith(f"{other}.") for other in lists)
+        own = Counter(id(p) for module in layer.modules() for p in module.parameters(recurse=False))
+        if outermost and own and all(count == uses[key] for key, count in own.items()):
+            yield layer
+
+
+def _settle(part: nn.Module, *, bf16: bool) -> None:
+    """Gives the weights of a part the dtype that they are held in; those that are divided already have theirs."""
+    for parameter in part.parameters():
+        if not isinstance(parameter, DTensor):
+            kind = torch.float32 if parameter.requires_grad or not bf16 else _frozen_kind(parameter)
+            parameter.data = parameter.data.to(kind).contiguous()
+
+
+def _frozen_kind(parameter: Tensor) -> torch.dtype:
+    return torch.bfloat16 if parameter.dim() > 1 else parameter.dtype
+
+
+def _local(tensor: Any) -> Tensor:
+    found: Tensor = tensor.to_local()
+    return found

@@ -1,0 +1,27 @@
+"""Which parts of a model are divided one by one."""
+
+from torch import nn
+
+from engine.models.sharding import layers_of
+from tests.engine.models.causal.small import model
+
+
+def test_every_layer_of_a_model_is_divided_alone() -> None:
+    net = model("llama")
+    assert list(layers_of(net)) == list(net.model.layers)
+
+
+def test_lists_within_a_layer_are_divided_with_it() -> None:
+    inner = nn.ModuleList([nn.Linear(2, 2)])
+    layer = nn.Module()
+    layer.experts = inner
+    net = nn.Module()
+    net.layers = nn.ModuleList([layer])
+    assert list(layers_of(net)) == [layer]
+
+
+def test_layers_that_share_a_weight_are_not_divided_alone() -> None:
+    net = nn.Module()
+    net.layers = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)])
+    net.layers[1].weight = net.layers[0].weight
+    assert list(layers_of(net)) == [net.layers[2]]

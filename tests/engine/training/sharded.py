@@ -1,0 +1,58 @@
+"""Launches of sharded_ranks.py on some ranks, and what they found."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.contract import environment
+from engine.contract.config import RunConfig, to_json
+from engine.contract.rundir import RunDir
+from tests.processes import kill_tree
+
+SCRIPT = Path(__file__).with_name("sharded_ranks.py")
+LIMIT = 240.0  # seconds
+CUT, STEPS = 4, 5  # of the six steps of a run: where it is cut, and where it stops
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What the ranks of a launch left in a folder."""
+
+    folder: Path
+    found: list[dict[str, Any]]  # by rank
+
+
+def launched(
+    folder: Path,
+    ranks: int,
+    gradients: Mapping[str, RunConfig] = {},
+    runs: Mapping[str, tuple[RunDir, int]] = {},
+) -> Launch:
+    """Runs the cases on this number of ranks; a run stops after the step that it comes with, if that is not 0."""
+    folder.mkdir()
+    cases = {name: to_json(config) for name, config in gradients.items()}
+    spec = {"gradients": cases, "runs": {name: (str(run.path), last) for name, (run, last) in runs.items()}}
+    (folder / "spec.json").write_text(json.dumps(spec))
+    processes = [started((str(SCRIPT), str(folder)), folder, rank, ranks) for rank in range(ranks)]
+    try:
+        codes = [process.wait(LIMIT) for process in processes]
+    finally:
+        for process in processes:
+            kill_tree(process)
+    assert codes == [0] * ranks, (folder / "output").read_text()
+    return Launch(folder, [json.loads((folder / f"{rank}.json").read_text()) for rank in range(ranks)])
+
+
+def started(what: tuple[str, ...], folder: Path, rank: int, ranks: int) -> "subprocess.Popen[bytes]":
+    """One rank, which meets the others through a file in a folder, as under our own supervisor."""
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
+    meeting = {environment.RENDEZVOUS: f"file://{folder / 'meeting'}", "ACCELERATE_USE_CPU": "true"}
+    env = {**os.environ, **meeting, **{name: str(value) for name, value in place.items()}}
+    env |= {"PYTHONPATH": str(SCRIPT.parents[3]), "OMP_NUM_THREADS": "1"}
+    with (folder / "output").open("ab") as output:
+        return subprocess.Popen((sys.executable, *what), env=env, stdout=output, stderr=output, cwd=folder)

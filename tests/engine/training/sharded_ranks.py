@@ -1,0 +1,83 @@
+"""What the tests of divided models run on every rank of a launch: `sharded_ranks.py FOLDER`.
+
+FOLDER/spec.json names the cases; each rank writes its gradients as FOLDER/<case>-<rank>.safetensors and the rest as
+FOLDER/<rank>.json.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from engine.contract import config as settings
+from engine.contract.config import RunConfig
+from engine.contract.rundir import RunDir
+from engine.models import freezing
+from engine.models.on_device import divided
+from engine.models.sharding import Shards
+from engine.process.job import execute
+from engine.process.world import World
+from engine.training import optim
+from engine.training.loop import train
+from engine.training.sharded_step import ShardedRunner
+from tests.engine.models import adapters
+from tests.engine.two_ranks import prepared, stop_after
+
+
+def main(folder: Path) -> None:
+    spec = json.loads((folder / "spec.json").read_text())
+    world = World()
+    torch.set_num_threads(1)
+    found: dict[str, Any] = {"held": {}, "codes": {}}
+    for name, values in spec.get("gradients", {}).items():
+        gradients, held = one_step(world, settings.from_json(values))
+        save_file(gradients, folder / f"{name}-{world.rank}.safetensors")
+        found["held"][name] = held
+    for name, (run, last) in spec.get("runs", {}).items():  # one that finishes closes the process group
+        run_dir = RunDir(Path(run))
+        listener = stop_after(last, run_dir, world.rank) if last else None
+        found["codes"][name] = execute(world, run_dir, train, listener)
+    (folder / f"{world.rank}.json").write_text(json.dumps(found))
+
+
+def one_step(world: World, config: RunConfig) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """The gradients of one step over the first rows of the training file, and what this rank held for it."""
+    _, net, store = prepared(config, "train_file")
+    adapters.learning(net, config)
+    whole = sum(parameter.numel() for parameter in net.parameters())
+    learning = sum(parameter.numel() for parameter in freezing.trained_parameters(net).values())
+    ready, shards = divided(net, config, world)
+    freezing.set_training_mode(net)
+    parameters = list(shards.mine.values())
+    budget, norm = config.micro_batch_tokens, config.max_grad_norm
+    runner = ShardedRunner(ready.network, store, world, parameters, budget, norm, shards=shards)
+    samples = np.arange(config.gradient_accumulation_steps)
+    ahead = runner.loss_of(samples)
+    result = runner.run(samples, stop_asked=world.rank == 1)
+    gradients = {name: gathered(shards, name, mine.grad) for name, mine in shards.mine.items()}
+    optimizer = optim.make_optimizer(config, parameters)
+    optimizer.step()
+    numbers = [result.loss, result.grad_norm, result.label_tokens, result.stop_asked, ahead]
+    held = {
+        "weights": shards.held(),
+        "gradients": sum(parameter.grad.numel() for parameter in parameters if parameter.grad is not None),
+        "moments": sum(state[key].numel() for state in optimizer.state.values() for key in ("exp_avg", "exp_avg_sq")),
+        "of_weights": whole,
+        "of_gradients": learning,
+        "parts": sum(parameter.numel() > 0 for parameter in net.parameters()),
+    }
+    return {"numbers": torch.tensor(numbers, dtype=torch.float64), **gradients}, held
+
+
+def gathered(shards: Shards, name: str, mine: Tensor | None) -> Tensor:
+    assert mine is not None
+    return shards.divided_like(name, mine.clone()).full_tensor()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
