@@ -26,6 +26,7 @@ from sft_tui.screen.ink import Line
 from sft_tui.screen.queue_view import QueueView
 from sft_tui.text import safe
 
+GRACE_SECONDS = 5.0  # that a process which was just started has until it is taken for dead
 OF_ENTRY = ("open", "earlier", "later", "delete", "settings")  # actions on the entry under the cursor
 
 
@@ -65,11 +66,12 @@ class QueueScreen(CanvasScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.state = QueueView()
+        self.state = QueueView(read=False)
         self._changing = threading.Lock()  # what is read before a change must not be shown after it
         self._changes: SimpleQueue[Change] = SimpleQueue()  # in the order of their keys
         self._left = 0  # changes that are not carried out yet
         self._paused = False  # whether it is paused once they are
+        self._due_since = 0.0  # when its process was first seen to be due; 0 if it is not
 
     @property
     def folder(self) -> QueueFolder:
@@ -91,12 +93,19 @@ class QueueScreen(CanvasScreen):
             if self.in_front:
                 with self._changing:
                     found, wrong = folder.look()
-                    self.app.call_from_thread(self._show, found, wrong, folder.runs)
-                if not tried and not wrong and queue_process.is_due(folder, found):
+                    alive = not self._is_dead(found)
+                    self.app.call_from_thread(self._show, found, wrong, alive)
+                if not tried and not wrong and not alive:
                     tried = True
                     self.app.call_from_thread(self.show_notice, *_restarted(folder, found, lang))
                 self.app.call_from_thread(self._show_progress, watch.line(found, lang))
             time.sleep(self.services.options.tick)
+
+    def _is_dead(self, queue: Queue) -> bool:
+        """Whether the process of the queue has been due for longer than one that was just started can be."""
+        now = time.monotonic()
+        self._due_since = (self._due_since or now) if queue_process.is_due(self.folder, queue) else 0.0
+        return self._due_since > 0 and now - self._due_since >= GRACE_SECONDS
 
     def _show(self, queue: Queue, wrong: Sequence[Message], alive: bool) -> None:
         chosen = self.state.chosen if any(one.number == self.state.chosen for one in queue.entries) else 0
@@ -104,7 +113,7 @@ class QueueScreen(CanvasScreen):
             place = min(self.state.cursor, len(queue.entries) - 1)
             first = queue.active or next(iter(queue.waiting), queue.entries[place])
             chosen = queue.entries[place].number if self.state.queue.entries else first.number
-        self._take(replace(self.state, queue=queue, wrong=tuple(wrong), alive=alive, chosen=chosen))
+        self._take(replace(self.state, queue=queue, wrong=tuple(wrong), alive=alive, chosen=chosen, read=True))
 
     def _show_progress(self, progress: str) -> None:
         self._take(replace(self.state, progress=progress))
@@ -130,6 +139,8 @@ class QueueScreen(CanvasScreen):
         """Why an action cannot be carried out on the entry under the cursor; empty if it can."""
         if name not in OF_ENTRY:
             return ""
+        if not self.state.read:
+            return say("here.reading", self.services.options.lang)
         try:
             entry = self._here
             if name in ("earlier", "later") and not entry.may_change:
@@ -175,11 +186,12 @@ class QueueScreen(CanvasScreen):
                 queue_process.ensure(folder, folder.change(change.function, *change.arguments))
             except InputError as error:
                 self.app.call_from_thread(self.show_notice, error.message.text(lang), "bad")
-            self.app.call_from_thread(self._changed, *folder.look(), folder.runs)
+            self._due_since = 0.0  # its process may have been started just now
+            self.app.call_from_thread(self._changed, *folder.look())
 
-    def _changed(self, found: Queue, wrong: Sequence[Message], alive: bool) -> None:
+    def _changed(self, found: Queue, wrong: Sequence[Message]) -> None:
         self._left -= 1
-        self._show(found, wrong, alive)
+        self._show(found, wrong, self.state.alive)
 
     def do_open(self) -> None:
         """Opens the run of the entry, or its settings if it has none yet."""

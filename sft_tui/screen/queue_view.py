@@ -29,6 +29,7 @@ class QueueView:
 
     queue: Queue = field(default_factory=Queue)
     wrong: Sequence[Message] = ()  # of a queue that cannot be read, or of a damaged one that was kept
+    read: bool = True  # the queue was looked at
     alive: bool = True  # whether the process of the queue is
     chosen: int = 0  # the number of the entry under the cursor
     progress: str = ""  # of the run that is running, on a line
@@ -113,7 +114,8 @@ def _list(view: QueueView, width: int, height: int) -> list[Line]:
     lang, queue = view.lang, view.queue
     title: Line = [(say("screen.queue", lang), "head")]
     if not queue.entries:
-        body: list[Line] = [[(part, "dim")] for part in wrap(say("screen.queue_empty", lang), max(8, width - 4))]
+        words = say("screen.queue_empty" if view.read else "here.reading", lang)
+        body: list[Line] = [[(part, "dim")] for part in wrap(words, max(8, width - 4))]
         return frame(title, body, width, height)
     shown = lines.COLUMNS[:-1]
     rows = [

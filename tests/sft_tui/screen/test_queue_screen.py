@@ -98,7 +98,31 @@ def test_an_entry_is_removed_after_a_question(folder: QueueFolder, play: Play) -
     play(steps)
 
 
-def test_one_key_pauses_and_continues(folder: QueueFolder, begun: list[object], play: Play) -> None:
+@pytest.mark.usefixtures("folder")
+def test_a_process_that_is_only_starting_is_not_taken_for_killed(
+    begun: list[object], play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def steps(pilot: Pilot[int], screen: QueueScreen) -> None:
+        await until(pilot, lambda: screen.state.queue.entries)
+        await pilot.press("p")
+        await until(pilot, lambda: screen.state.queue.paused)
+        await pilot.press("p")
+        await until(pilot, lambda: begun and not screen.state.queue.paused)  # started, and without its lock
+        looks: list[str] = []
+        monkeypatch.setattr(screen, "_show_progress", looks.append)
+        await until(pilot, lambda: len(looks) > 2)
+        assert len(begun) == 1
+        assert screen.state.alive
+        assert "started again" not in shown(screen)
+
+    play(steps)
+
+
+def test_one_key_pauses_and_continues(
+    folder: QueueFolder, begun: list[object], play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sft_tui.screen.queue_screen.GRACE_SECONDS", 0.3)
+
     async def steps(pilot: Pilot[int], screen: QueueScreen) -> None:
         await until(pilot, lambda: begun)  # its process had been killed
         await until(pilot, lambda: "started again" in shown(screen))

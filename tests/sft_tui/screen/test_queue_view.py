@@ -62,6 +62,13 @@ def test_what_is_wrong_is_said_in_a_sentence(view: QueueView, said: str) -> None
     assert said in plain(queue_view.draw(view, 120, 40))
 
 
+def test_nothing_is_said_of_a_queue_that_was_not_looked_at() -> None:
+    unread, read = (plain(queue_view.draw(QueueView(read=known), 80, 23)) for known in (False, True))
+    assert "reading" in unread
+    assert "Nothing is in the queue" not in unread
+    assert "Nothing is in the queue" in read
+
+
 def test_other_screens_say_how_many_wait() -> None:
     assert queue_view.summary(Queue(), "en") == ""
     assert queue_view.summary(queue_screen().queue, "en") == "queue: 2 waiting"
