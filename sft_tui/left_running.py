@@ -30,8 +30,9 @@ def lines(logs: Path, lang: Lang) -> list[str]:
     if len(found) > MOST_NAMED:
         shown.append(safe(say("app.more_running", lang, count=len(found) - MOST_NAMED, where=where), 400))
     folder = QueueFolder(logs)
-    if folder.runs and (waiting := folder.look()[0].waiting):
-        shown.append(safe(say("app.queue_keeps_running", lang, count=len(waiting), where=where), 400))
+    if folder.runs and (queue := folder.look()[0]).waiting:
+        words = say("app.queue_keeps_running", lang, count=queue.still_waiting, where=where)
+        shown.append(safe(words, 400))
     return shown
 
 

@@ -73,6 +73,16 @@ class Queue:
         return [entry for entry in self.entries if entry.may_change]
 
     @property
+    def checked(self) -> Entry | None:
+        """The entry that is being checked before its start; None if there is none."""
+        return next((entry for entry in self.entries if entry.state == "checking"), None)
+
+    @property
+    def still_waiting(self) -> int:
+        """The number of entries of which nothing has begun, not even the check."""
+        return sum(entry.state == "waiting" for entry in self.entries)
+
+    @property
     def active(self) -> Entry | None:
         """The entry whose run is being started or is running; None if there is none."""
         return next((entry for entry in self.entries if entry.state in ("starting", "running")), None)

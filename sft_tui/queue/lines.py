@@ -52,13 +52,14 @@ def table(queue: Queue, lang: Lang, columns: int = 0) -> list[str]:
 
 
 def state(queue: Queue, lang: Lang) -> str:
-    """The number of waiting entries, and whether and why the queue is paused."""
-    active = queue.active
+    """What runs or is checked, the number of waiting entries, and whether and why the queue is paused."""
+    active, checked, count = queue.active, queue.checked, queue.still_waiting
     if active is not None:
-        name = text.safe(active.run or active.preset, 60)
-        said = say("queue.running", lang, run=name, count=len(queue.waiting))
-    elif queue.waiting:
-        said = say("queue.waiting", lang, count=len(queue.waiting))
+        said = say("queue.running", lang, run=text.safe(active.run or active.preset, 60), count=count)
+    elif checked is not None:
+        said = say("queue.checking", lang, preset=text.safe(checked.preset, 60), count=count)
+    elif count:
+        said = say("queue.waiting", lang, count=count)
     else:
         return say("queue.empty", lang)
     if not queue.paused:
@@ -69,5 +70,5 @@ def state(queue: Queue, lang: Lang) -> str:
 
 def state_short(queue: Queue, lang: Lang) -> str:
     """The number of waiting entries, and whether the queue is paused, in a few words."""
-    said = say("queue.waiting_short", lang, count=len(queue.waiting))
+    said = say("queue.waiting_short", lang, count=queue.still_waiting)
     return f"{said} · {say('queue.paused_short', lang)}" if queue.paused else said

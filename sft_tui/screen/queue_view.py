@@ -60,7 +60,7 @@ def summary(queue: Queue, lang: Lang) -> str:
     if not queue.waiting and queue.active is None:
         return ""
     key = "screen.queue_paused" if queue.paused else "screen.queue_waiting"
-    return say(key, lang, count=len(queue.waiting))
+    return say(key, lang, count=queue.still_waiting)
 
 
 def draw(view: QueueView, width: int, height: int) -> list[Line]:

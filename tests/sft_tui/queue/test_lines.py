@@ -41,6 +41,9 @@ def test_its_state_is_one_line() -> None:
     assert lines.state(Queue(), "en") == "Nothing is waiting."
     assert lines.state(queue, "en") == "1 waiting."
     assert lines.state(entries.changed(queue, 2, state="running"), "en") == "sft-3 is running; 1 waiting."
+    checked = entries.changed(queue, 2, state="checking")
+    assert lines.state(checked, "en") == "sft is being checked; 1 waiting."
+    assert lines.state_short(checked, "en") == "1 waiting"
     assert "sft-tui queue resume" in lines.state(entries.with_pause(queue), "en")
     stopped = entries.with_pause(queue, Message.of("queue_run_stopped", run="sft-3"))
     assert "when sft-3 was stopped" in lines.state(stopped, "en")
