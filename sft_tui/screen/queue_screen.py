@@ -72,6 +72,7 @@ class QueueScreen(CanvasScreen):
         self._left = 0  # changes that are not carried out yet
         self._paused = False  # whether it is paused once they are
         self._due_since = 0.0  # when its process was first seen to be due; 0 if it is not
+        self._removed = 0  # the entry that was taken out last, which may still be shown
 
     @property
     def folder(self) -> QueueFolder:
@@ -141,6 +142,8 @@ class QueueScreen(CanvasScreen):
             return ""
         if not self.state.read:
             return say("here.reading", self.services.options.lang)
+        if name == "delete" and self._is_removed:
+            return ""
         try:
             entry = self._here
             if name in ("earlier", "later") and not entry.may_change:
@@ -217,12 +220,25 @@ class QueueScreen(CanvasScreen):
         self.change(entries.without_pause if paused else entries.with_pause)
         self._paused = not paused
 
+    @property
+    def _is_removed(self) -> bool:
+        """Whether the entry that a second key would take out is out already, or will be."""
+        here = self.state.here
+        return bool(self._removed) and (here is None or here.number == self._removed)
+
+    def offered(self, action: actions.Action) -> bool:
+        """As in the base class, but there is nothing to take out of an empty queue."""
+        return super().offered(action) and (action.name != "delete" or self.state.here is not None)
+
     def do_delete(self) -> None:
-        """Takes the entry out of the queue; asks first if it is still to be run."""
+        """Takes the entry out of the queue; asks first if it is still to be run. A second key does nothing more."""
+        if self._is_removed:
+            return
         entry, lang = self._here, self.services.options.lang
 
         def answered(key: str) -> None:
             if key == "y":
+                self._removed = entry.number
                 self.change(entries.removed, entry.number)
 
         if entry.is_over:

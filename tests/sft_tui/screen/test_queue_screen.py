@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,25 @@ def test_a_process_that_is_only_starting_is_not_taken_for_killed(
         assert len(begun) == 1
         assert screen.state.alive
         assert "started again" not in shown(screen)
+
+    play(steps)
+
+
+def test_a_second_key_on_an_entry_that_is_taken_out_does_nothing(folder: QueueFolder, play: Play) -> None:
+    for number in (1, 2, 3):
+        folder.change(entries.changed, number, state="done", ended="finished")
+
+    async def steps(pilot: Pilot[int], screen: QueueScreen) -> None:
+        await until(pilot, lambda: len(screen.state.queue.entries) == 3)
+        while screen.state.queue.entries:
+            left = screen.state.queue.entries[1:]
+            await pilot.press("home")
+            screen.do("delete")
+            screen.do("delete")
+            await until(pilot, partial(lambda left: screen.state.queue.entries == left and not screen._left, left))
+            assert screen.notice[0] == ""
+        await pilot.press("d")
+        assert screen.notice[0] == ""
 
     play(steps)
 
