@@ -44,6 +44,11 @@ def last_values(logs: Path, preset: str) -> dict[str, Any]:
     return {name: value for name, value in _read(logs).values.get(preset, {}).items() if _is_valid(name, value)}
 
 
+def last_presets(logs: Path) -> list[str]:
+    """The presets of runs before, newest first."""
+    return list(_read(logs).values)[::-1]
+
+
 def remember(logs: Path, setting: str, value: str) -> None:
     """Keeps a value as the newest of a setting."""
     _write(logs, _with_recent(_read(logs), setting, value))

@@ -13,7 +13,7 @@ from engine.contract.config import override
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset, presets
 from engine.contract.texts import say
-from sft_tui import chat_names, remembered, starting
+from sft_tui import chat_names, demo, remembered, starting
 from sft_tui.preflight.check import Report, check
 from sft_tui.preflight.fix import Action, Command
 from sft_tui.preflight.missing import ROWS
@@ -40,7 +40,7 @@ class LaunchScreen(FixingScreen, PresetKeys):
     scope = actions.LAUNCH
 
     def __init__(self, name: str = "", values: Mapping[str, Any] | None = None, based_on: str = "") -> None:
-        """Begins with a preset and settings over it; without a name, with the first, or in a new folder the demo."""
+        """Begins with a preset and settings over it; without a name, the one used last, or in a new folder the demo."""
         super().__init__()
         self._named = bool(name)
         self.state = LaunchView(name or next(iter(presets())), values=dict(values or {}), based_on=based_on)
@@ -60,8 +60,16 @@ class LaunchScreen(FixingScreen, PresetKeys):
         new_here = self.state.offer_demo and nothing and not Path(self.state.config.train_file).exists()
         if new_here and not self._named:
             self.choose("demo")
+        elif not self._named:
+            self.choose(self._likely())
         else:
             self.choose(self.state.preset, dict(self.state.values), self.state.based_on)
+
+    def _likely(self) -> str:
+        """The preset used last, but not that of a demo, which is over; else the first: one's own if there is any."""
+        known = self.state.presets
+        used = (name for name in remembered.last_presets(self.services.options.logs) if demo.story_of(name) is None)
+        return next((name for name in used if name in known), next(iter(known)))
 
     def on_screen_resume(self) -> None:
         """Checks again: a run may have made what was missing."""

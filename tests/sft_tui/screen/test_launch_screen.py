@@ -16,18 +16,42 @@ from engine.contract.facts import DataFacts
 from engine.contract.messages import InputError
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import Preset
-from sft_tui import demo
+from sft_tui import demo, remembered
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.fix import Resume
 from sft_tui.preflight.request import CheckRequest
 from sft_tui.screen import launch_screen, preset_states
 from sft_tui.screen.app import SftTuiApp
+from sft_tui.screen.base import Options
 from sft_tui.screen.here_screen import HereScreen
 from sft_tui.screen.launch_screen import LaunchScreen
 from sft_tui.screen.preset_states import PresetStates
 from sft_tui.screen.settings_screen import SettingsScreen
 from tests.sft_tui.screen.conftest import SOUND, FakeCommand, report, shown, until
 from tests.sft_tui.some_facts import step_facts
+
+
+def test_it_begins_with_the_preset_that_a_person_most_probably_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(LaunchScreen, "look", lambda _screen: None)
+    presets.save("mine", "sft-small", {"epochs": 2}, Path("presets"), replaces=False)
+    Path("data").mkdir()
+    Path(RunConfig().train_file).touch()
+
+    async def began() -> str:
+        app = SftTuiApp(Options(Path("logs")))
+        async with app.run_test(size=(120, 40)) as pilot:
+            await pilot.press("n")
+            await until(pilot, lambda: isinstance(app.screen, LaunchScreen) and app.screen.is_mounted)
+            assert isinstance(app.screen, LaunchScreen)
+            return app.screen.state.preset
+
+    assert asyncio.run(asyncio.wait_for(began(), 60)) == "mine"
+    for name in ("chat", "gone", "demo"):
+        remembered.remember_values(Path("logs"), name, {})
+    assert asyncio.run(asyncio.wait_for(began(), 60)) == "chat"
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, lambda file: file.write_text("epochz = 3")], ids=["gone", "spoilt"])
