@@ -169,7 +169,7 @@ class Job:
             self._phase_at = now
             self.emit(events.Phase(name, done, total))
         if name not in ("training", "saving", "publishing") and self.stop_asked():
-            raise StopAskedError(certificate.stopped_early(self.record, name))
+            raise StopAskedError(certificate.stopped_early(self.record, name, self.stop_asked.reason()))
 
     def source(self, setting: str, rows: RowKind) -> RowSource:
         """The data file of a setting, which must exist, read as the family of the model does; raises InputError."""
@@ -343,8 +343,8 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
         ):
             # Another rank stopped first and closed the connection. A signal proves nothing: the launcher also sends one
             # when a rank has died.
-            message = certificate.stopped_early(job.record, job.phase_name)
-            return job.end(job.stop_asked.reason(), 0, message, {})
+            reason = job.stop_asked.reason()
+            return job.end(reason, 0, certificate.stopped_early(job.record, job.phase_name, reason), {})
         return _failed(job, error)
 
 

@@ -394,7 +394,7 @@ class Training:
         job, reason = self.job, self.job.stop_asked.reason()
         args = {"step": self.step, "steps_total": self.prepared.steps_total, "run": job.record.run, **job.options()}
         if not self.step:
-            return StopAskedError(certificate.stopped_early(job.record, job.phase_name))
+            return StopAskedError(certificate.stopped_early(job.record, job.phase_name, reason))
         if job.world.is_main and saved is None:
             return StopAskedError(Message.of("ended_stopped_unsaved", **args))
         return StopAskedError(Message.of(f"ended_{reason}", checkpoint=str(saved), **args))

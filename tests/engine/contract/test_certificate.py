@@ -1,5 +1,6 @@
 """How an attempt ended: the reason, the evidence and the one setting that fixes it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,18 @@ def test_a_resume_stopped_early_names_its_checkpoint(tmp_path: Path) -> None:
     resumed = RunRecord("r", "sft-small", "train", first.config, resume=True)
     assert certificate.stopped_early(resumed, "loading").args["step"] == 30
     assert certificate.stopped_early(first, "loading").code == "ended_stopped_early"
+
+
+def test_an_orphan_with_nothing_to_save_was_not_asked_to_stop(tmp_path: Path) -> None:
+    output = OutputDir(tmp_path / "out")
+    output.checkpoint(30).mkdir(parents=True)
+    first = replace(record(output_dir=str(output.path)), fresh_option="sft-tui run sft-small --fresh")
+    for of, option in ((first, first.fresh_option), (replace(first, resume=True), first.resume_option)):
+        message = certificate.stopped_early(of, "tokenizing", "orphaned")
+        assert "supervisor or launcher was killed" in message.what()
+        assert "as asked" not in message.what()
+        assert f"`{option}`" in message.fix()
+        assert "as asked" in certificate.stopped_early(of, "tokenizing").what()
+    test = replace(first, job="test")
+    assert "supervisor" in certificate.stopped_early(test, "loading", "orphaned").what()
+    assert "the same command" in certificate.stopped_early(test, "loading").fix()

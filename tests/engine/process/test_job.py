@@ -285,6 +285,7 @@ def test_a_rank_whose_supervisor_died_stops_as_an_orphan(run_here: "Runner", mon
     monkeypatch.setenv(environment.SUPERVISOR, str(os.getpid()))  # which is not our parent
     run = run_here(work=work)
     assert (run.code, run.ended.reason) == (0, "orphaned")
+    assert "was killed" in run.ended.message.what()
 
 
 @pytest.fixture

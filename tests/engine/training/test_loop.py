@@ -387,7 +387,7 @@ def test_a_stop_that_cannot_be_saved_says_so(
 def test_a_stop_before_training_leaves_nothing(run_here: "Runner", tmp_path: Path, number: int) -> None:
     settings = {"token_store": str(tmp_path / "store")}
     run = run_here(folder=tmp_path, listener=ask_to_stop(tmp_path, events.Phase, number), **settings)
-    assert (run.code, run.ended.reason, run.ended.message.code) == (0, "stopped", "ended_stopped_early")
+    assert (run.code, run.ended.reason, run.ended.message.code) == (0, "stopped", "ended_stopped_again")
     assert not run.output.path.exists()
 
 

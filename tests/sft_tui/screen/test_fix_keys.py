@@ -49,6 +49,8 @@ def test_advice_of_a_certificate_names_a_key() -> None:
         "resume_option": "sft-tui resume sft-small-2",
     }
     assert fix_keys.with_keys(Message("ended_stopped", args).fix()) == "Resume with `r`."
+    again = {"phase": "tokenizing", "fresh_option": "sft-tui run sft --epochs 2 --fresh"}
+    assert fix_keys.with_keys(Message("ended_orphaned_again", again).fix()) == "Start it again with `a`."
 
 
 def test_the_keys_are_those_of_the_screen_of_a_run() -> None:
