@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from engine.contract.files import STAGED
 from engine.contract.messages import InputError
 from engine.contract.texts import Phrase
 
@@ -52,6 +53,7 @@ def _forbidden(error: pickle.UnpicklingError) -> str:
 
 
 def one_line(error: BaseException, limit: int = LONGEST) -> str:
-    """The message of an error on one line, with its type if the message is empty."""
-    text = " ".join(str(error).split())
+    """The message of an error on one line, with its type if the message is empty, and without a temporary name."""
+    said = error.strerror if isinstance(error, OSError) and STAGED in str(error.filename) else error
+    text = " ".join(str(said).split())
     return (text or type(error).__name__)[:limit]

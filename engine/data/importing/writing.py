@@ -91,10 +91,12 @@ def written_by_import(path: Path) -> bool:
 
 
 def _unwritable(error: OSError, targets: Sequence[Target]) -> InputError:
-    folder = targets[0].path.parent
-    path = str(error.filename or folder)
-    target = next((target for target in targets if path.startswith(str(target.path.parent))), targets[0])
-    return InputError("folder_unwritable", path=path, why=error.strerror or str(error), setting=target.part)
+    """The error that names the target: the file that failed may be a temporary one, or one of its folders."""
+    failed = str(error.filename or "")
+    own = [target for target in targets if target.path.name in Path(failed).name]
+    near = [target for target in targets if failed.startswith(str(target.path.parent))]
+    target = [*own, *near, *targets][0]
+    return InputError("folder_unwritable", path=target.given, why=error.strerror or str(error), setting=target.part)
 
 
 def _drop(target: Target) -> None:

@@ -1,5 +1,6 @@
 """What an import writes: checksums, nothing over an existing file, columns of turns."""
 
+import errno
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -40,6 +41,20 @@ def test_a_folder_that_cannot_be_written_is_named(import_rows: Importer) -> None
     with pytest.raises(InputError) as refused:
         import_rows(GOOD, train="/dev/null/train.parquet")
     assert refused.value.message.code == "folder_unwritable"
+
+
+@pytest.mark.parametrize("failing", ["tempfile.TemporaryFile", "engine.data.importing.targets.sync"])
+def test_the_target_is_named_not_the_temporary_file(
+    import_rows: Importer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    def refused(path: object = None, **_how: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path or tmp_path / "tmp4gtvi72k"))
+
+    target = str(tmp_path / "train.parquet")
+    monkeypatch.setattr(failing, refused)
+    with pytest.raises(InputError) as error:
+        import_rows(GOOD, train=target)
+    assert error.value.message.args["path"] == target
 
 
 def test_pairs_made_from_files_are_written_like_any(tmp_path: Path) -> None:
