@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MODEL = "pretrained_model"  # setting
 LOOK_SECONDS, NAP_SECONDS = 5.0, 0.1  # between two looks at the folder, and at whether to end
+REACTION_SECONDS = 1.0  # within which a person may press the number of a step that is no longer shown
 
 
 class HereScreen(WithRun, CanvasScreen):
@@ -46,6 +47,7 @@ class HereScreen(WithRun, CanvasScreen):
         self.state = HereView(shown)
         self._chosen = False  # whether a person has moved the cursor
         self._digit = 0  # that was pressed last
+        self._earlier: list[tuple[float, tuple[Step, ...]]] = []  # steps that were shown before, and until when
 
     def on_screen_resume(self) -> None:
         """Looks at once: what was done meanwhile has changed what is next."""
@@ -94,6 +96,8 @@ class HereScreen(WithRun, CanvasScreen):
         before = self.state
         if found == before.found:  # what the machine has free changes all the time: alone it is not worth a drawing
             machine = before.machine
+        if steps != before.steps:
+            self._earlier = [*self._lately, (time.monotonic(), before.steps)]
         self.state = replace(before, found=found, steps=steps, machine=machine, unusable=unusable, cursor=cursor)
         if not self.in_front:
             return
@@ -102,6 +106,11 @@ class HereScreen(WithRun, CanvasScreen):
             self.try_to(lambda: self._carry_out(self.state.steps[0]))
         if self.state != before:
             self.draw()
+
+    @property
+    def _lately(self) -> list[tuple[float, tuple[Step, ...]]]:
+        """The steps that were shown before, as long as a person may still mean them."""
+        return [one for one in self._earlier if time.monotonic() - one[0] < REACTION_SECONDS]
 
     def move(self, by: int) -> None:
         """Moves the cursor over the steps."""
@@ -127,12 +136,24 @@ class HereScreen(WithRun, CanvasScreen):
         super().on_key(event)
 
     def do_choose(self) -> None:
-        """Carries out the step whose number was pressed; without a number, the one under the cursor."""
+        """Carries out the step whose number was pressed; without a number, the one under the cursor.
+
+        If another step had that number until just now, the one that has it is only selected.
+        """
+        steps, lang = self.state.steps, self.services.options.lang
         place = self._digit - 1 if self._digit else self.state.cursor
-        if place < len(self.state.steps):
-            self._chosen = True
-            self.state = replace(self.state, cursor=place, queued=False)
-            self._carry_out(self.state.steps[place])
+        if place >= len(steps):
+            if self.state.found.reading:
+                self.show_notice(say("here.no_step_yet", lang, number=place + 1), "warn")
+            return
+        self._chosen = True
+        self.state = replace(self.state, cursor=place, queued=False)
+        shown = [before[place] for _, before in self._lately if place < len(before)]
+        if self._digit and not all(_same(steps[place], one) for one in shown):
+            self._earlier = []
+            self.show_notice(say("here.step_changed", lang, number=self._digit), "warn")
+        else:
+            self._carry_out(steps[place])
 
     def clicked(self, x: int, y: int) -> None:
         """Moves the cursor to the step that was clicked; a click on the one under the cursor carries it out."""

@@ -126,6 +126,42 @@ def test_digits_and_the_cursor_carry_out_their_steps(monkeypatch: pytest.MonkeyP
     play(EVERYTHING, steps, monkeypatch)
 
 
+def test_a_number_carries_out_no_step_that_has_just_taken_it(monkeypatch: pytest.MonkeyPatch, opened: Opened) -> None:
+    monkeypatch.setattr(here_screen, "REACTION_SECONDS", 1000.0)
+    begun, known = threading.Event(), threading.Event()
+
+    def scan(*_: object) -> Iterator[Found]:
+        begun.wait(30)
+        yield Found(EVERYTHING.data, reading=True)
+        known.wait(30)
+        yield EVERYTHING
+
+    async def steps(pilot: Pilot[int], screen: HereScreen) -> None:
+        await pilot.press("2")
+        assert "no step 2 yet" in shown(screen)
+        begun.set()
+        await until(pilot, lambda: screen.state.steps)
+        first = screen.state.steps
+        known.set()
+        await until(pilot, lambda: not screen.state.found.reading)
+        later = screen.state.steps
+        place = next(place for place, (one, other) in enumerate(zip(first, later, strict=False)) if one != other)
+        await pilot.press(str(place + 1))
+        assert opened == []
+        assert "was another one" in shown(screen)
+        assert screen.state.cursor == place
+        carried: list[Step] = []
+        monkeypatch.setattr(screen, "_carry_out", carried.append)
+        await pilot.press(str(place + 1))
+        assert carried == [later[place]]
+
+    try:
+        play(scan, steps, monkeypatch)
+    finally:
+        begun.set()
+        known.set()
+
+
 def test_n_and_l_open_the_other_screens_and_esc_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     async def steps(pilot: Pilot[int], screen: HereScreen) -> None:
         await pilot.press("n")
