@@ -43,7 +43,8 @@ def value_range(
     """The range for columns with these means, lowest and highest values, and for points; None without a finite value.
 
     If `robust`, from the 1st to the 99th percentile of the means. The columns' own ranges widen that by at most
-    as much again at either end, and points by a quarter.
+    as much again at either end. Points, which are few, belong to it unless one is further away than the values are
+    large: such ones widen it by a quarter.
     """
     means, lows, highs, points = (sorted(filter(math.isfinite, values)) for values in (means, lows, highs, points))
     everything = [*means[:1], *means[-1:], *lows[:1], *highs[-1:], *points[:1], *points[-1:]]
@@ -55,9 +56,11 @@ def value_range(
     low, high = _percentile(means, SHARE), _percentile(means, 1 - SHARE)
     least, most = (_percentile(lows, SHARE), _percentile(highs, 1 - SHARE)) if lows and highs else (low, high)
     reach = max(high - low, (most - least) / 4)
-    ends = [*points[:1], *points[-1:]]
-    cut_low = max(low - reach, min([least, *(max(end, low - reach / 4) for end in ends)]))
-    cut_high = min(high + reach, max([most, *(min(end, high + reach / 4) for end in ends)]))
+    far = max(reach, abs(_percentile(means, 0.5)))
+    ends = [point if low - far <= point <= high + far else _clamped(point, low - reach / 4, high + reach / 4)
+            for point in points]  # fmt: skip
+    cut_low = min([max(low - reach, least), *ends])
+    cut_high = max([min(high + reach, most), *ends])
     found = Range(cut_low, cut_high)
     if all_high - cut_low > WORTH * (cut_high - cut_low):
         found = replace(found, peak=_percentile(highs, 1 - 2 * SHARE) if highs else all_high)
@@ -73,6 +76,10 @@ def value_range(
 def _percentile(values: Sequence[float], share: float) -> float:
     """The value below which this share of sorted values is, one of them."""
     return values[round((len(values) - 1) * share)]
+
+
+def _clamped(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high)
 
 
 def _widened(found: Range) -> Range:

@@ -53,6 +53,12 @@ def test_points_are_in_the_range_if_they_are_near() -> None:
     assert of(NOISY, [900.0]).high == pytest.approx(2.9 + 0.9 / 4)
 
 
+def test_the_first_evaluations_are_in_the_range_of_few_steps() -> None:
+    for means in ([5.2], [5.2, 5.25, 5.1]):
+        found = of(means, [4.3, 6.4])
+        assert (found.low, found.high, found.cut) == (4.3, 6.4, False)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(), max_size=60), st.lists(st.floats(), max_size=3), st.booleans())
 def test_any_values_have_a_range_of_some_size(means: list[float], points: list[float], robust: bool) -> None:
