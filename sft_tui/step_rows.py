@@ -14,6 +14,8 @@ from sft_tui.text import cut, safe, width
 
 DEVIATIONS, LEAST_TIMES = 5.0, 1.5  # above the median loss of a token, and times it, from which a row is an outlier
 MARKERS = re.compile(r"<\|[^<>|]{1,40}\|>")  # of a chat template, which leave no room for what a row is about
+# A marker of which a text has only one end: a row may begin within one, and its text is cut.
+HALF_MARKERS = re.compile(r"\A[^<>|\s]{0,40}\|>|<(?:\|[^<>|\s]{0,40}\|?)?\Z")
 GIVEN, LINE = 60, 400  # characters of what comes before the learned text, and of both
 COLUMNS = ("share", "loss", "tokens", "row", "text")
 MOST_RANGES = 6  # of kept steps that are named
@@ -139,7 +141,12 @@ def beginning(begun: RowBeginning | None, lang: Lang) -> str:
         return ""
     if begun.changed:
         return say("rows.changed", lang)
-    given = " ".join(MARKERS.sub(" ", begun.given).split())
+    given = " ".join(_plain(begun.given).split())
     given = f"…{given[-GIVEN:]}" if len(given) > GIVEN else given
-    parts = given, MARKERS.sub(" ", begun.learned).strip()
+    parts = given, _plain(begun.learned).strip()
     return safe(" → ".join(filter(None, parts)), LINE)
+
+
+def _plain(text: str) -> str:
+    """A text without the markers of a chat template."""
+    return HALF_MARKERS.sub(" ", MARKERS.sub(" ", text))

@@ -90,6 +90,14 @@ def test_a_row_is_shown_by_what_is_learned_of_it() -> None:
     assert step_rows.beginning(None, "en") == ""
 
 
+@pytest.mark.parametrize("begun", ["rt|>", "m_start|>", "|>", "<|im_start|>"])
+@pytest.mark.parametrize("cut", ["", "<|im_end|>", "<|im_", "<|", "<"])
+def test_no_part_of_a_marker_is_shown(begun: str, cut: str) -> None:
+    given, learned = f"{begun}user\nWhen will 1 < 2|3 rain?{cut}", f"{begun}Soon.{cut}"
+    shown = step_rows.beginning(RowBeginning(1, given, learned), "en")
+    assert shown == "user When will 1 < 2|3 rain? → Soon."
+
+
 def test_the_heading_marks_a_spike_without_colours() -> None:
     assert "(!)" in step_rows.heading([step(3, [1.0], spike=True)], "en")
     assert "(!)" not in step_rows.heading([step(3, [1.0])], "en")
