@@ -7,7 +7,7 @@ from engine.contract import events
 from engine.contract.events import Event
 from engine.contract.messages import InputError
 from engine.contract.presets import built_in
-from engine.contract.scores import Measured, all_measures, score_phrases, shown
+from engine.contract.scores import Measured, all_measures, score_phrase, score_phrases, shown
 from engine.contract.texts import Lang, filled, named, say, template
 from sft_tui import text
 from sft_tui.run_state import RunState
@@ -84,6 +84,14 @@ def time_left(state: RunState, lang: Lang) -> str:
     if seconds is None or state.pace.steps < WARM_STEPS:
         return ""
     return say("app.left_open" if state.evaluation_unknown else "app.left", lang, time=text.duration(seconds))
+
+
+def best_score(best: events.Eval, lang: Lang) -> tuple[str, str]:
+    """What to call the best score, and the score with its epoch: a test has no epoch and only one score."""
+    score = score_phrase(best)
+    if not best.epoch:
+        return say("screen.eval", lang), score.text(lang)
+    return say("screen.best", lang), say("screen.best_at", lang, score=score, epoch=best.epoch)
 
 
 def ended_lines(event: events.RunEnded, lang: Lang) -> list[EventLine]:

@@ -3,6 +3,7 @@
 import math
 
 from engine.contract.texts import Lang, say
+from sft_tui import event_text
 from sft_tui.curves import METRICS
 from sft_tui.run_state import RunState
 from sft_tui.screen import chart, cursor_reading
@@ -10,6 +11,7 @@ from sft_tui.screen.chart import Plot
 from sft_tui.screen.charted import MACHINE_SIGN, Charted, role_of
 from sft_tui.screen.ink import Ink, Line, columns, filled, frame, side_by_side
 from sft_tui.screen.run_contents import RunView, Selection
+from sft_tui.wrapping import wrap
 
 RIGHT_WIDTH = 156  # columns of a panel from which on small charts stand on its right
 BELOW_WIDTH, BELOW_HEIGHT = 116, 30  # of a panel that has them below, next to other panels
@@ -18,10 +20,26 @@ MOST_SMALL = 4
 
 
 def draw(view: RunView, width: int, height: int) -> list[Line]:
-    """A curve, with its newest figures or those under the cursor below; other curves next to it if there is room."""
+    """A curve, with its newest figures or those under the cursor below; other curves next to it if there is room.
+
+    Of a test, which has no steps, what it measures.
+    """
+    if view.run.record.job != "train":
+        return _of_test(view, width, height)
     shown, selection = charted(view), view.selection
     below = figures(view.state, view.lang, main_size(view, width, height)[0] - 4)
     return _arranged(shown, selection, view.ink, view.lang, (width, height), below, all_panels=selection.page == "all")
+
+
+def _of_test(view: RunView, width: int, height: int) -> list[Line]:
+    """How far a test is, or what it measured."""
+    state, lang, room = view.state, view.lang, max(8, width - 4)
+    body: list[Line] = [[(part, "dim")] for part in wrap(say("screen.test_no_curve", lang), room)]
+    if state.evaluation is not None:
+        body = [[(one.text, "")] for one in event_text.lines(state.evaluation, state, lang)]
+    elif view.run.alive:
+        body.append([(event_text.phase_line(state.phase, lang), "accent")])
+    return frame([(say("screen.test_title", lang), "head")], body, width, height)
 
 
 def charted(view: RunView) -> Charted:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from engine.contract import events
-from engine.contract.scores import score_phrase
 from engine.contract.texts import say, template
+from sft_tui import event_text
 from sft_tui.curves import GPU_READINGS, gpu_number
 from sft_tui.screen import paged
 from sft_tui.screen.ink import Line, columns, fit, spark
@@ -122,8 +122,7 @@ def _disk(view: RunView, width: int) -> Iterator[Line]:
         words = say("screen.machine_saved", lang, **saved, seconds=f"{state.checkpoint.seconds:.1f}")
         yield from _row(say("screen.saved", lang), words, width)
     if state.best is not None:
-        words = say("screen.best_at", lang, score=score_phrase(state.best), epoch=state.best.epoch)
-        yield from _row(say("screen.best", lang), words, width)
+        yield from _row(*event_text.best_score(state.best, lang), width)
 
 
 def _processes(view: RunView, width: int) -> Iterator[Line]:

@@ -5,8 +5,8 @@ import math
 from rich.cells import set_cell_size
 
 from engine.contract import events
-from engine.contract.scores import score_phrase
 from engine.contract.texts import Lang, say
+from sft_tui import event_text
 from sft_tui.curves import gpu_number
 from sft_tui.screen.ink import Line, bar, columns, filled, fit, frame, spark
 from sft_tui.screen.run_contents import RunView
@@ -96,8 +96,8 @@ def _disk(view: RunView) -> list[Line]:
         point = f"{state.checkpoint.step:,}  {size(state.checkpoint.size)}"
         lines.append([(_label(say("screen.saved", lang)), "dim"), (point, "")])
     if state.best is not None:
-        shown = say("screen.best_at", lang, score=score_phrase(state.best), epoch=state.best.epoch)
-        lines.append([(_label(say("screen.best", lang)), "dim"), (shown, "")])
+        name, score = event_text.best_score(state.best, lang)
+        lines.append([(_label(name), "dim"), (score, "")])
     return lines
 
 

@@ -101,14 +101,14 @@ def _bars(view: RunView, width: int) -> list[Line]:
     state, lang = view.state, view.lang
     step, plan, phase = state.step, state.plan, state.phase
     done, total = (step.step, step.steps_total) if step else (0, plan.steps_total if plan else 0)
-    parts = [(say("app.bar_run", lang), done, total)]
+    parts = [(say("app.bar_run", lang), done, total)] if view.run.record.job == "train" else []
     if phase.name not in ("training", "starting", "saving") and phase.total:
         parts.insert(0, (event_text.phase_name(phase.name, lang), phase.done, phase.total))
     elif step is not None and plan is not None and plan.steps_per_epoch:
         within = step.step - (step.epoch - 1) * plan.steps_per_epoch
         length = min(plan.steps_per_epoch, total - (step.epoch - 1) * plan.steps_per_epoch)
         parts.insert(0, (say("screen.epoch", lang), within, length))
-    each = (width - 1) // len(parts)
+    each = (width - 1) // max(1, len(parts))
     line: Line = [(" ", "")]
     for name, now, whole in parts:
         share = now / whole if whole else 0.0

@@ -95,3 +95,20 @@ def test_a_log_still_being_read_shows_no_state(lang: Lang, word: str) -> None:
     assert word in shown
     assert "starting" not in shown
     assert "✓" not in shown
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_a_test_shows_its_rows_and_scores_and_no_steps(width: int, height: int) -> None:
+    begun = [dataclasses.replace(STARTED, job="test"), events.Phase("generating", 20, 64)]
+    for reported in (begun, [*begun, dataclasses.replace(EVAL, epoch=0, step=0)]):
+        run, curves = run_of(iter(reported))
+        tested = dataclasses.replace(run, record=dataclasses.replace(run.record, job="test"))
+        pages = ("all", "chart", "machine")
+        views = [RunView(tested, curves, [], Selection(page=page)) for page in pages]
+        shown = "".join(plain(run_view.draw(view, width, height - 1)) for view in views)
+        assert "No step" not in shown
+        assert "run ─" not in shown
+        assert "epoch 0" not in shown
+        assert "20/64" in shown
+    assert "13359.73" in shown
+    assert "no steps and no curve" not in shown
