@@ -25,6 +25,7 @@ from sft_tui.preflight.ask_engine import InspectorDied, ask
 from sft_tui.screen import actions, blind_view
 from sft_tui.screen.base import CanvasScreen
 from sft_tui.screen.blind_view import BlindView
+from sft_tui.screen.bottom import Question
 from sft_tui.screen.ink import Line
 from sft_tui.text import safe
 
@@ -91,6 +92,7 @@ class BlindScreen(CanvasScreen):
         self._asked: set[int] = set()
         self._round, self._since = 0, 0.0  # `_since`: when the replies were first shown
         self._left = False
+        self._earlier: Comparison | None = None  # whose judgements would be lost, while that is asked
 
     def on_mount(self) -> None:
         """Continues the comparison of the run, or begins one."""
@@ -111,13 +113,21 @@ class BlindScreen(CanvasScreen):
         return RunDir(self.services.options.logs / self.about).blind if self.about else None
 
     @work(thread=True, exclusive=True, group="blind")
-    def prepare(self, file: str = "", *, again: bool = False) -> None:
-        """Reads the comparison that is kept, or the prompts of a new one; `again` begins another one."""
+    def prepare(self, file: str = "", *, again: bool = False, agreed: bool = False) -> None:
+        """Reads the comparison that is kept, or the prompts of a new one; `again` begins another one.
+
+        Asks before judgements are lost that another pair of models or other prompts would replace, unless `agreed`.
+        """
         worker, kept, names = get_current_worker(), self._kept, tuple(model.state.name for model in self._models)
         found = judging.read(kept) if kept is not None else None
         notice = self._about_keeping(kept, found)
+        others = found is None or not self._are(found.names, names) or bool(file)
+        if found is not None and others and not (agreed or again) and judging.tally(found).judged:
+            if not worker.is_cancelled:
+                self.app.call_from_thread(self._ask_to_replace, found, file)
+            return
         try:
-            if found is None or not self._are(found.names, names) or file or again:
+            if others or again:
                 found = self._new(file, names, 0 if found is None else found.seed + 1)
         except InputError as error:
             if not worker.is_cancelled:
@@ -125,6 +135,38 @@ class BlindScreen(CanvasScreen):
             return
         if not worker.is_cancelled:
             self.app.call_from_thread(self._begin, found, notice)
+
+    def _ask_to_replace(self, earlier: Comparison, file: str) -> None:
+        """Asks whether the earlier judgements may be lost."""
+        if self._left:
+            return
+
+        def answered(key: str) -> None:
+            if key == "y":
+                self._earlier = None
+                self.prepare(file, agreed=True)
+
+        self._earlier = earlier
+        first, second = (safe(name, 60) for name in earlier.names)
+        words = {"path": safe(str(self._kept), 200), "judged": judging.tally(earlier).judged}
+        lang = self.services.options.lang
+        self.ask(Question(say("blind.ask_replace", lang, first=first, second=second, **words), answered))
+
+    def close_question(self) -> None:
+        """Closes the question; without a yes, the earlier judgements stay."""
+        super().close_question()
+        if self._earlier is not None:
+            self.call_later(self._keep_earlier)
+
+    def _keep_earlier(self) -> None:
+        """Continues the earlier comparison if it is of these models; else returns to the chat."""
+        earlier, self._earlier = self._earlier, None
+        if earlier is None:  # it is being replaced
+            return
+        if self._are(earlier.names, tuple(model.state.name for model in self._models)):
+            self.prepare()
+        else:
+            self.services.back()
 
     def _are(self, kept: tuple[str, ...], names: tuple[str, ...]) -> bool:
         """Whether the models of a comparison are these; it may have been begun in another language."""

@@ -60,7 +60,7 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompts: list[str]) 
                 await until(pilot, lambda: isinstance(app.screen, BlindScreen))
                 screen = app.screen
                 assert isinstance(screen, BlindScreen)
-                await until(pilot, lambda: screen.comparison is not None or screen.fault)
+                await until(pilot, lambda: screen.comparison is not None or screen.fault or screen.question)
                 await steps(pilot, screen)
 
         asyncio.run(asyncio.wait_for(go(), 60))
@@ -113,6 +113,40 @@ def test_a_comparison_continues_where_it_was_left(judged: Played) -> None:
 
     judged(first)
     judged(second)
+
+
+@pytest.mark.parametrize("key", ["n", "escape", "y"])
+def test_judgements_of_other_models_are_lost_only_if_a_person_says_so(judged: Played, key: str) -> None:
+    kept = RunDir(Path("logs/mine-3")).blind
+    trial = replace(judging.trials_of(["x"], 0)[0], replies=("1", "2"), preferred="first")
+    judging.write(kept, judging.Comparison(("base", "older"), (trial,)))
+
+    async def steps(pilot: Pilot[int], screen: BlindScreen) -> None:
+        assert "1 judgement of base and older" in " ".join(shown(screen).split())
+        await pilot.press(key)
+        if key == "y":
+            await until(pilot, lambda: screen.comparison is not None)
+            await replies(pilot, screen)
+        else:
+            await until(pilot, lambda: not screen.is_open)
+        found = judging.read(kept)
+        assert found is not None
+        assert found.names == ("base", "tuned" if key == "y" else "older")
+
+    judged(steps)
+
+
+def test_other_prompts_replace_judgements_only_if_a_person_says_so(judged: Played) -> None:
+    async def steps(pilot: Pilot[int], screen: BlindScreen) -> None:
+        await replies(pilot, screen)
+        await pilot.press("1")
+        screen._chosen("other.parquet")
+        await until(pilot, lambda: screen.question)
+        await pilot.press("n")
+        await until(pilot, lambda: screen.comparison is not None)
+        assert screen.place == 1
+
+    judged(steps)
 
 
 def test_a_damaged_file_begins_again(judged: Played) -> None:
