@@ -35,6 +35,7 @@ SMALLEST, LARGEST = 10, 500  # columns and lines of a viewer
 POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
 STATIC = Path(textual_serve.__file__).parent / "static"
 PAGE = Path(__file__).with_name("index.html")
+SCRIPTS = ("focus.js", "title.js")  # of our own, next to it
 COLOURS = {"light": ("#ffffff", "#24292f")}
 DARK = ("#0e1116", "#c9d1d9")
 TOKEN = "token"
@@ -118,7 +119,8 @@ class BrowserServer:
 
         app = web.Application(middlewares=[checked])
         app.router.add_get("/", self._page)
-        app.router.add_get("/focus.js", _focus)
+        for name in SCRIPTS:
+            app.router.add_get(f"/{name}", _script)
         app.router.add_get("/ws", self._connect)
         app.router.add_static("/static", STATIC)
         app.on_shutdown.append(self._end)
@@ -197,8 +199,8 @@ class BrowserServer:
         await asyncio.gather(*(viewer.end() for viewer in tuple(self.viewers)))
 
 
-async def _focus(_request: web.Request) -> web.FileResponse:
-    return web.FileResponse(PAGE.with_name("focus.js"))
+async def _script(request: web.Request) -> web.FileResponse:
+    return web.FileResponse(PAGE.with_name(next(name for name in SCRIPTS if request.path == f"/{name}")))
 
 
 async def _pass_on(tab: web.WebSocketResponse, viewer: TabViewer) -> None:

@@ -14,7 +14,12 @@ from typing import Any
 from aiohttp import web
 
 DRIVER = "TEXTUAL_DRIVER"  # variable that tells a viewer to speak in packets
-SPOKEN = {DRIVER: "textual.drivers.web_driver:WebDriver", "TEXTUAL_FPS": "60", "TEXTUAL_COLOR_SYSTEM": "truecolor"}
+SPOKEN = {
+    DRIVER: "textual.drivers.web_driver:WebDriver",
+    "TEXTUAL_FPS": "60",
+    "TEXTUAL_COLOR_SYSTEM": "truecolor",
+    "TERM": "xterm-256color",  # the tab's terminal, which has a title, and not the one in which the server runs
+}
 BEGIN = b"__GANGLION__\n"  # the line after which packets come
 DATA, META = b"D", b"M"
 END_SECONDS = 5.0  # for a viewer to end after its tab was closed

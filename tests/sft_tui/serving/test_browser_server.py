@@ -25,6 +25,14 @@ from sft_tui.serving import browser_server
 from sft_tui.serving.browser_server import BrowserServer, Served, host_name, is_allowed, listening
 from tests.sft_tui.serving.chromium import LIMIT, browser
 
+TITLED = """(() => {
+  const socket = new WebSocket(`ws://${location.host}/nothing?width=80&height=24`);
+  const data = new TextEncoder().encode("x\\x1b]2;sft-tui: mine-3 40 %\\x1b\\\\y").buffer;
+  socket.dispatchEvent(new MessageEvent("message", { data }));
+  socket.close();
+  return document.title;
+})()"""  # the title after a message that has one
+
 
 @contextlib.asynccontextmanager
 async def admitted(address: str) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
@@ -94,6 +102,7 @@ def test_a_browser_shows_the_screen_and_its_keys_reach_it(tmp_path: Path) -> Non
                 first, second = server.children()
                 assert "┌ Keys" in tab.screen()  # each tab is a viewer of its own
                 assert "┌ Keys" not in other.screen()
+                assert await other.value(TITLED) == "sft-tui: mine-3 40 %"
                 await chromium.close(other)
                 await soon(lambda: len([one for one in (first, second) if one.is_running()]) == 1)
                 await tab.press("?q")
@@ -135,7 +144,8 @@ def test_viewers_end_with_a_server_that_is_killed(tmp_path: Path) -> None:
             admitted(address) as (session, page),
             session.ws_connect(f"{page}ws") as socket,
         ):
-            assert (await socket.receive(LIMIT)).type == aiohttp.WSMsgType.BINARY
+            while b"\x1b]2;sft-tui\x1b\\" not in (said := await socket.receive(LIMIT)).data:  # whole, for title.js
+                assert said.type == aiohttp.WSMsgType.BINARY
             (viewer,) = server.children()
             server.kill()
             await soon(lambda: viewer.pid not in psutil.pids() or viewer.status() == psutil.STATUS_ZOMBIE)
