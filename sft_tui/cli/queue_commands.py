@@ -50,7 +50,7 @@ def list_queue(logs: Path, *, json: bool) -> None:
     from sft_tui.queue import lines, queue_process
 
     folder = folder_of(logs)
-    found, wrong = folder.look()
+    found, wrong = queue_process.settled(folder)
     for message in wrong:
         echo(say("app.error", LANG, text=text.safe(message.text(LANG))), err=True)
     if queue_process.ensure(folder, found):

@@ -2,22 +2,36 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from engine.contract.config import override
 from engine.contract.files import open_to_append, reason
-from engine.contract.messages import InputError
+from engine.contract.messages import InputError, Message
 from engine.contract.presets import preset
 from sft_tui.child_process import module_command
 from sft_tui.queue import entries
 from sft_tui.queue.entries import Queue
 from sft_tui.queue.queue_file import QueueFolder
 
+GRACE_SECONDS = 5.0  # that a process which was just started has until it is taken for dead
+LOOK_SECONDS = 0.1
+
 
 def is_due(folder: QueueFolder, queue: Queue) -> bool:
     """Whether its process should be alive and is not: it was killed, or the machine restarted."""
     return bool(queue.active or (queue.waiting and not queue.paused)) and not folder.runs
+
+
+def settled(folder: QueueFolder) -> tuple[Queue, list[Message]]:
+    """The queue and what is wrong with it, once a process that was just started has had time to be alive."""
+    until = time.monotonic() + GRACE_SECONDS
+    found, wrong = folder.look()
+    while is_due(folder, found) and time.monotonic() < until:
+        time.sleep(LOOK_SECONDS)
+        found, wrong = folder.look()
+    return found, wrong
 
 
 def ensure(folder: QueueFolder, queue: Queue) -> bool:

@@ -26,7 +26,6 @@ from sft_tui.screen.ink import Line
 from sft_tui.screen.queue_view import QueueView
 from sft_tui.text import safe
 
-GRACE_SECONDS = 5.0  # that a process which was just started has until it is taken for dead
 OF_ENTRY = ("open", "earlier", "later", "delete", "settings")  # actions on the entry under the cursor
 
 
@@ -106,7 +105,7 @@ class QueueScreen(CanvasScreen):
         """Whether the process of the queue has been due for longer than one that was just started can be."""
         now = time.monotonic()
         self._due_since = (self._due_since or now) if queue_process.is_due(self.folder, queue) else 0.0
-        return self._due_since > 0 and now - self._due_since >= GRACE_SECONDS
+        return self._due_since > 0 and now - self._due_since >= queue_process.GRACE_SECONDS
 
     def _show(self, queue: Queue, wrong: Sequence[Message], alive: bool) -> None:
         chosen = self.state.chosen if any(one.number == self.state.chosen for one in queue.entries) else 0

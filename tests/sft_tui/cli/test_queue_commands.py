@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sft_tui.cli import main, queue_commands
-from sft_tui.queue import entries
+from sft_tui.queue import entries, queue_process
 from sft_tui.queue.queue_file import QueueFolder
 
 
@@ -18,6 +18,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(queue_commands, "LANG", "en")
     monkeypatch.setattr(subprocess, "Popen", lambda *_command, **_how: None)
+    monkeypatch.setattr(queue_process, "GRACE_SECONDS", 0.0)
 
 
 def queue(*words: str) -> Result:
@@ -56,6 +57,18 @@ def test_a_killed_process_is_started_again_and_said() -> None:
     assert "started again" in queue().stderr
     QueueFolder(Path("logs")).change(entries.with_pause)
     assert "started again" not in queue().stderr
+
+
+def test_a_process_that_is_only_starting_is_not_called_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue("add", "sft-small")
+    looks = iter([False, False, True])
+    monkeypatch.setattr(queue_process, "GRACE_SECONDS", 60.0)
+    monkeypatch.setattr(queue_process, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(QueueFolder, "runs", property(lambda _: next(looks, True)))
+    shown = queue()
+    assert "started again" not in shown.stderr
+    assert next(looks, "all looked at") == "all looked at"
+    assert "1 waiting" in shown.stderr
 
 
 def test_a_damaged_queue_is_said() -> None:

@@ -141,7 +141,7 @@ def test_a_second_key_on_an_entry_that_is_taken_out_does_nothing(folder: QueueFo
 def test_one_key_pauses_and_continues(
     folder: QueueFolder, begun: list[object], play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sft_tui.screen.queue_screen.GRACE_SECONDS", 0.3)
+    monkeypatch.setattr("sft_tui.queue.queue_process.GRACE_SECONDS", 0.3)
 
     async def steps(pilot: Pilot[int], screen: QueueScreen) -> None:
         await until(pilot, lambda: begun)  # its process had been killed
