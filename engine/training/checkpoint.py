@@ -286,8 +286,11 @@ def _write_frozen(folder: Path, tensors: Mapping[str, Tensor | Deferred]) -> Fro
 
 
 def bytes_needed(model: Any, optimizer: str, adapters: Adapters | None = None) -> int:
-    """An upper bound on the bytes of the first checkpoint and the best model together."""
-    trained = _bytes_of(trained_parameters(model).values())
+    """An upper bound on the bytes of the first checkpoint and the best model together.
+
+    What learns is counted in fp32, in which it is kept, though it may still have the dtype of its files.
+    """
+    trained = sum(torch.float32.itemsize * parameter.numel() for parameter in trained_parameters(model).values())
     frozen = _bytes_of(_frozen_as_loaded(model, adapters).values())
     state = sum(state_bytes(optimizer, parameter.shape) for parameter in trained_parameters(model).values())
     return 2 * (trained + frozen) + state + 2 * SLACK

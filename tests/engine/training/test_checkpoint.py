@@ -21,6 +21,7 @@ from engine.models import checksums, freezing, loading
 from engine.models.registry import parts_of
 from engine.training import checkpoint, optim
 from engine.training.checkpoint import CheckpointWriter, newest_sound
+from tests.engine.models.causal.small import model
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Runner
@@ -477,6 +478,11 @@ def test_the_space_needed_is_no_less_than_what_is_written(
     checkpoint.publish_best(three, trained[0], tokenizer)
     written = sum((three.path / name).stat().st_size for name in everything_in(three.path))
     assert written <= checkpoint.bytes_needed(trained[0], "adafactor") <= checkpoint.bytes_needed(trained[0], "adamw")
+
+
+def test_weights_that_learn_need_the_space_of_fp32_before_they_have_it() -> None:
+    needs = [checkpoint.bytes_needed(model("llama").to(kind), "adamw") for kind in (torch.bfloat16, torch.float32)]
+    assert needs[0] == needs[1]
 
 
 def failing_at(monkeypatch: pytest.MonkeyPatch, saves: range) -> None:
