@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
@@ -71,13 +71,18 @@ def require_files(config: RunConfig, *settings: str) -> None:
             raise InputError("file_missing", what=Phrase(f"subject.{setting}"), path=path, setting=setting)
 
 
-def require_shardable(config: RunConfig, family: str, processes: int) -> None:
-    """Raises InputError if a model is to be divided among processes and cannot be; `family` is that of the model."""
+def require_shardable(config: RunConfig, family: str, processes: int, model: Mapping[str, Any]) -> None:
+    """Raises InputError if a model of a family, with these settings, is to be divided among processes and cannot be."""
     if config.shard == "off":
         return
     if family and family != "causal":
         raise InputError("shard_family", kind=Phrase(f"family.{family}"))
     if config.optimizer != "adamw":
         raise InputError("shard_optimizer", optimizer=config.optimizer)
+    for name, value in model.items():
+        if "layerdrop" in name and isinstance(value, int | float):
+            rate = value if config.dropout_rate < 0 else config.dropout_rate  # which sets every rate of a model
+            if rate > 0:
+                raise InputError("shard_layerdrop", name=name, rate=rate)
     if processes == 1:
         raise InputError("shard_alone")

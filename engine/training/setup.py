@@ -108,7 +108,7 @@ def prepare(job: Job) -> Prepared:
     start = resume.starting_point(job, data)
     net = _resumed_model(job, start, data) if start is not None else _first_model(job, tokenizer, data)
     family = family_of(net)
-    require_shardable(config, family.name, world.size)
+    require_shardable(config, family.name, world.size, net.config.to_dict())
     sources = _sources(job, family.rows)  # of a resumed run: the model that it began with may be gone
     frozen, adapters = _learning(net, config, start)
     if config.shard == "off":  # or else each rank takes only its share

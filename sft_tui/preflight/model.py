@@ -80,7 +80,7 @@ def findings(model: Model) -> Iterator[Finding]:
 def undividable(model: Model, processes: int) -> Iterator[Finding]:
     """The finding on a model that is to be divided among processes and cannot be."""
     try:
-        require_shardable(model.config, model.facts.kind, processes)
+        require_shardable(model.config, model.facts.kind, processes, model.facts.settings)
     except InputError as error:
         yield of_message(error.message, "shard")
 
@@ -228,6 +228,11 @@ def undivided(_finding: Finding, run: CheckedRun) -> Actions:
     return (run.check(shard="off"),)
 
 
+def without_dropout(_finding: Finding, run: CheckedRun) -> Actions:
+    """Set every rate of dropout to 0, that of layers too."""
+    return (run.check(dropout_rate=0.0),)
+
+
 def by_adamw(_finding: Finding, run: CheckedRun) -> Actions:
     """Use AdamW."""
     return (run.check(optimizer="adamw"),)
@@ -269,6 +274,10 @@ MODEL.error("lora_new_model", "A new model has no adapters.", subject="lora_rank
 
 MODEL.error("shard_family", "Only causal models can be divided.", subject="shard", remedy=undivided)
 MODEL.error("shard_optimizer", "Its optimizer needs more than a share.", subject="shard", remedy=by_adamw)
+MODEL.error(
+    "shard_layerdrop", "Processes that skip different layers would wait for each other without end.", subject="shard",
+    remedy=without_dropout,
+)  # fmt: skip
 MODEL.error("shard_alone", "There is only one process to divide a model among.", subject="shard", remedy=undivided)
 
 

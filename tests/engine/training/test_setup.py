@@ -14,6 +14,7 @@ from engine.contract import events
 from engine.contract.events import Record
 from engine.contract.locks import FolderLock, is_locked
 from tests.engine.conftest import everything_in
+from tests.engine.models.causal.small import chatty
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Outcome, Runner, TwoRanks
@@ -92,6 +93,14 @@ def test_an_unusable_setting_is_refused_and_nothing_is_written(
     run = run_here(output_dir=str(tmp_path / "a" / "b"), **settings)
     assert_refused(run, code)
     assert not (tmp_path / "a").exists()
+
+
+def test_a_model_that_skips_layers_is_not_divided(run_here: "Runner", tmp_path: Path) -> None:
+    model = chatty(tmp_path / "opt", "opt", layerdrop=0.2, ffn_dim=24, word_embed_proj_dim=16)
+    run = run_here(**model, shard="full")
+    assert_refused(run, "shard_layerdrop")
+    assert "layerdrop = 0.2" in run.ended.message.text()
+    assert "--dropout_rate 0" in run.ended.message.text()
 
 
 def test_too_little_space_is_refused_before_training(

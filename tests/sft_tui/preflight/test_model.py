@@ -111,6 +111,13 @@ def test_what_cannot_be_divided_is_refused(
     assert [finding.code for finding in undividable(model, processes)] == found
 
 
+@pytest.mark.parametrize(("own", "asked", "found"), [(0.1, -1.0, 1), (0.1, 0.0, 0), (0.0, -1.0, 0), (0.0, 0.1, 1)])
+def test_a_model_that_skips_layers_is_not_divided(own: float, asked: float, found: int) -> None:
+    config = RunConfig(shard="full", optimizer="adamw", dropout_rate=asked)
+    model = Model(config, replace(FACTS, kind="causal", settings={"layerdrop": own}), TOKENIZER)
+    assert [finding.code for finding in undividable(model, 2)] == ["shard_layerdrop"] * found
+
+
 @pytest.mark.parametrize(
     ("code", "args", "settings", "expected"),
     [
@@ -124,6 +131,7 @@ def test_what_cannot_be_divided_is_refused(
         ("lora_new_model", {}, {"lora_rank": 16}, {"lora_rank": 0}),
         ("shard_family", {}, {"shard": "full"}, {"shard": "off"}),
         ("shard_optimizer", {}, {"shard": "full"}, {"optimizer": "adamw"}),
+        ("shard_layerdrop", {}, {"shard": "full"}, {"dropout_rate": 0.0}),
         ("shard_alone", {}, {"shard": "full"}, {"shard": "off"}),
         ("model_keys", {"d_model": 96, "num_heads": 4}, {"num_heads": 4}, {"d_model": 96}),
         ("model_kind", {"path": "best", "instead": "best/model"}, {}, {"pretrained_model": "best/model"}),
