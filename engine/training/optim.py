@@ -190,10 +190,13 @@ def load_state_tensors(
     optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter], tensors: dict[str, Tensor]
 ) -> None:
     """Restores what `state_tensors` returned, whichever device it was saved on."""
-    fused = bool(optimizer.param_groups[0].get("fused"))
     for name, value in tensors.items():
         key, _, parameter = name.partition(":")
         target = parameters[parameter]
-        # `step` is counted on the CPU wherever the parameters are, unless all is done by one kernel.
-        place = torch.device("cpu") if key == "step" and not fused else target.device
+        place = device_of_counter(optimizer, target) if key == "step" else target.device
         optimizer.state[target][key] = value.clone().to(place)
+
+
+def device_of_counter(optimizer: torch.optim.Optimizer, parameter: Tensor) -> torch.device:
+    """Where updates of a parameter are counted: on the CPU, unless all is done by one kernel on the device."""
+    return parameter.device if optimizer.param_groups[0].get("fused") else torch.device("cpu")

@@ -22,7 +22,7 @@ from engine.contract.untrusted import one_line
 from engine.models import lora
 from engine.models.lora import Adapters
 from engine.process.world import World
-from engine.training import shard_files, tensorfile
+from engine.training import optim, shard_files, tensorfile
 from engine.training.checkpoint import (
     OPTIMIZER,
     SAVE_ERRORS,
@@ -222,7 +222,8 @@ def restore(shards: "Shards", optimizer: torch.optim.Optimizer, start: FoundChec
     """Gives this rank its share of a checkpoint of any number of ranks; all call it; raises InputError."""
     for mine in shards.mine.values():
         moments = {key: torch.zeros_like(mine, requires_grad=False) for key in ("exp_avg", "exp_avg_sq")}
-        optimizer.state[mine] = {"step": torch.tensor(float(start.step)), **moments}
+        place = optim.device_of_counter(optimizer, mine)
+        optimizer.state[mine] = {"step": torch.tensor(float(start.step), device=place), **moments}
     try:
         if start.sharded:
             shard_files.read_into(start.path, start.shard_files, tensors_of(shards, optimizer))

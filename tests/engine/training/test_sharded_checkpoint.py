@@ -7,12 +7,13 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from engine.contract import events
@@ -20,7 +21,7 @@ from engine.contract.events import Step
 from engine.contract.files import STAGED
 from engine.contract.outputdir import OutputDir
 from engine.contract.rundir import RunDir
-from engine.training import checkpoint
+from engine.training import checkpoint, optim, shard_files, sharded_checkpoint
 from engine.training.checkpoint import FoundCheckpoint
 from tests.engine.conftest import Outcome, outcome_of
 from tests.engine.training.sharded import CUT, LIMIT, STEPS, Launch, launched, started
@@ -200,3 +201,17 @@ def kill_inside_a_save(output: OutputDir, published: int, ranks: list[Any]) -> N
         rank.send_signal(signal.SIGKILL)
     for rank in ranks:
         rank.wait(LIMIT)
+
+
+@pytest.mark.parametrize(("fused", "place"), [(None, "cpu"), (True, "meta")])
+def test_a_resumed_share_counts_updates_where_its_optimizer_reads(
+    monkeypatch: pytest.MonkeyPatch, fused: bool | None, place: str
+) -> None:
+    """A GPU's kernel that updates everything reads them in the memory of the GPU."""
+    mine = nn.Parameter(torch.empty(2, device="meta"))  # stands for a GPU
+    optimizer = optim.AdamW([mine], fused=fused)
+    shards: Any = SimpleNamespace(mine={"a": mine}, divided_like=lambda _name, local: local)
+    start: Any = SimpleNamespace(step=3, sharded=True, path=Path(), shard_files=[])
+    monkeypatch.setattr(shard_files, "read_into", lambda *_: None)
+    sharded_checkpoint.restore(shards, optimizer, start)
+    assert optimizer.state[mine]["step"].device.type == place
