@@ -98,8 +98,17 @@ def parse(name: str, typed: str) -> Any:
 
 
 def setting_text(name: str, value: object, lang: Lang) -> str:
-    """A setting's value for display: an empty value as what it means."""
-    return number(value) if value != "" else setting_of(name).empty(lang) or number(value)
+    """A setting's value for display: an empty value as what it means, a number that is not an amount with it."""
+    meaning = setting_of(name).special(value, lang)
+    if value == "" or not meaning:
+        return meaning or number(value)
+    return say("settings.special", lang, value=number(value), meaning=meaning)
+
+
+def unit_text(name: str, value: object, lang: Lang) -> str:
+    """The unit behind a setting's value, after a space; empty if it has none, or the value is not an amount."""
+    unit = setting_of(name).unit_in(lang)
+    return f" {unit}" if unit and value != "" and not setting_of(name).special(value, lang) else ""
 
 
 def meant(name: str, typed: str) -> str:
@@ -200,8 +209,9 @@ def settings_table(config: Any, lang: Lang) -> list[str]:
         if rule.group != group:
             group = rule.group
             rows += ["", say(f"group.{group}", lang)]
-        value = setting_text(name, getattr(config, name), lang) + (f" {rule.unit_in(lang)}" if rule.unit else "")
-        rows.append(f"  {name:<{width}}  {value:<42}  {rule.help(lang)}".rstrip())
+        value = getattr(config, name)
+        shown = setting_text(name, value, lang) + unit_text(name, value, lang)
+        rows.append(f"  {name:<{width}}  {shown:<42}  {rule.help(lang)}".rstrip())
     return rows[1:]
 
 

@@ -38,6 +38,12 @@ class Setting:
         """What an empty value means, in `lang`; empty if it has no meaning of its own."""
         return template(f"setting.{self.name}.empty", lang)
 
+    def special(self, value: object, lang: Lang = "en") -> str:
+        """What a value means that is not an amount, in `lang`: an empty text, or the lowest number; else empty."""
+        if value == "":
+            return self.empty(lang)
+        return template(f"setting.{self.name}.lowest", lang) if value == self.low else ""
+
     def unit_in(self, lang: Lang = "en") -> str:
         """The unit in `lang`; empty if there is none."""
         return named("unit", self.unit, lang) if self.unit else ""

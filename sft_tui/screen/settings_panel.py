@@ -9,7 +9,7 @@ from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from engine.contract.texts import Lang, say
 from sft_tui.judging import in_words
-from sft_tui.options import setting_text
+from sft_tui.options import setting_text, unit_text
 from sft_tui.screen import paged
 from sft_tui.screen.ink import Line, Span, columns, fit
 from sft_tui.screen.run_contents import RunView
@@ -109,8 +109,7 @@ def _settings(view: RunView) -> list[str]:
 
 
 def _value(name: str, value: Any, lang: Lang) -> str:
-    unit = f" {setting_of(name).unit_in(lang)}" if setting_of(name).unit and value != "" else ""
-    return safe(setting_text(name, value, lang), 400) + unit
+    return safe(setting_text(name, value, lang), 400) + unit_text(name, value, lang)
 
 
 def _noted(view: RunView) -> Iterator[Entry]:

@@ -7,11 +7,11 @@ from typing import Any
 
 from engine.contract.config import FIELDS, KINDS, RunConfig, applies, setting_of
 from engine.contract.texts import LANGS, Lang, say
-from sft_tui.options import setting_text
+from sft_tui.options import setting_text, unit_text
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.report import SIGNS
 from sft_tui.screen.ink import Line, columns, fit, tail
-from sft_tui.text import safe
+from sft_tui.text import number, safe
 from sft_tui.wrapping import wrap
 
 NAME, LEAST_NAME = 27, 12  # columns of a setting's name
@@ -112,11 +112,19 @@ def _value_role(changed: bool, dead: bool) -> str:
 
 def _value(view: SettingsView, name: str, room: int, *, in_columns: bool) -> str:
     """The value with its unit, numbers in a column of their own if there is room."""
-    unit = setting_of(name).unit_in(view.lang)
+    value, words = getattr(view.config, name), view.text(name)
+    behind = unit_text(name, value, view.lang)
+    if KINDS[name] is not str and setting_of(name).special(value, view.lang):
+        number_alone = number(value)
+        if columns([(words, "")]) > room:
+            words = number_alone
+        elif in_columns and columns([(words, "")]) <= columns([(number_alone, "")]) + UNIT:  # in place of a unit
+            words, behind = number_alone, words[len(number_alone) :]
+        else:
+            in_columns = False
     if KINDS[name] is str or not in_columns:
-        return tail(f"{view.text(name)} {unit}".strip(), room)
-    behind = "".join(text for text, _ in fit([(f" {unit}", "")], UNIT))
-    return tail(view.text(name), room - UNIT) + behind
+        return tail(words + behind, room)
+    return tail(words, room - UNIT) + "".join(text for text, _ in fit([(behind, "")], UNIT))
 
 
 def allowed(name: str) -> str:

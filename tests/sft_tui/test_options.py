@@ -12,7 +12,7 @@ from engine.contract.config import FIELDS, setting_of
 from engine.contract.texts import LANGUAGE
 from sft_tui import notifying, options
 from sft_tui.cli.main import cli as app
-from sft_tui.options import ALIASES, HomePath, config_options, given, parse
+from sft_tui.options import ALIASES, HomePath, config_options, given, parse, setting_text, unit_text
 
 PATHS = [name for name in FIELDS if setting_of(name).path]
 
@@ -95,6 +95,14 @@ def test_every_path_argument_expands_the_home_folder() -> None:
 )
 def test_other_names_of_settings_and_values_are_understood(argument: str, name: str, value: object) -> None:
     assert values(argument) == {name: value}
+
+
+def test_a_number_that_is_no_amount_says_what_it_means() -> None:
+    assert [setting_text("eval_rows", value, "en") for value in (0, 10)] == ["0 (all)", "10"]
+    assert setting_text("eval_rows", 0, "zh") == "0：全部"
+    assert [unit_text("eval_rows", value, "en") for value in (0, 10)] == ["", " rows"]
+    assert setting_text("dropout_rate", -1.0, "en").endswith("(the model's own)")
+    assert setting_text("weight_decay", 0.0, "en") == "0"
 
 
 def test_no_other_name_is_a_setting_itself() -> None:

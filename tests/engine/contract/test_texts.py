@@ -104,7 +104,7 @@ def is_used(key: str) -> bool:
     if key in whole or group in ELSEWHERE:
         return True
     if group in NAMED:
-        name = re.sub(r"\.(what|why|fix|help|label|empty|summary|note)$", "", rest)
+        name = re.sub(r"\.(what|why|fix|help|label|empty|lowest|summary|note)$", "", rest)
         names = NAMED[group]
         if names is not None:
             return name in names
