@@ -1,4 +1,4 @@
-"""What the error that ended a rank says: memory ran out, on the host or on its GPU, or the GPU itself failed."""
+"""What the error that ended a rank says: memory ran out, on the host or on its GPU, the GPU failed, or another rank."""
 
 import contextlib
 import re
@@ -14,6 +14,8 @@ BROKEN = re.compile(
     r"|launch timed out|is lost|fallen off the bus|no CUDA-capable device|devices? unavailable|unknown error",
     re.IGNORECASE,
 )
+# Of a sum or exchange that another rank left: gloo's, and NCCL's. Where a model is divided, any layer may be in one.
+LEFT = re.compile(r"gloo/transport/|ncclRemoteError|NCCL communicator was aborted")
 # As torch writes them: "Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 11.76 GiB of which 1.20 GiB is free."
 SIZE = r"([\d.]+) (bytes|[KMGT]iB)"
 ASKED = re.compile(rf"Tried to allocate {SIZE}")
@@ -35,6 +37,11 @@ def kind_of(error: BaseException) -> str:
     if OF_A_GPU.search(text) and SHORT.search(text):
         return "out_of_gpu_memory"
     return "gpu_failed" if OF_A_GPU.search(text) and BROKEN.search(text) else "failed"
+
+
+def connection_broke(error: BaseException) -> bool:
+    """Whether an error says that the connection to another rank broke: most likely that one has ended."""
+    return isinstance(error, RuntimeError) and LEFT.search(str(error)) is not None
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -38,7 +38,7 @@ from engine.data.fingerprints import fingerprint
 from engine.data.parquet_rows import RowSource
 from engine.data.references import Reference, references, rows_replied
 from engine.data.token_store import TokenStore, is_stored, open_store, reopened
-from engine.process.device_errors import gpu_of, kind_of
+from engine.process.device_errors import connection_broke, gpu_of, kind_of
 from engine.process.heartbeat import (
     HeartbeatThread,
     RankStatus,
@@ -369,7 +369,7 @@ def _failure(job: Job, error: Exception, why: str) -> events.RankFailed:
         step=job.step,
         why=why,
         traceback=traceback.format_exc(limit=-8),
-        waiting=job.rank_status.gave_up_waiting,
+        waiting=job.rank_status.gave_up_waiting or connection_broke(error),
         gpu=gpu_of(error, job.world.device),
         rank=job.world.rank,
         node=job.world.nodes[job.world.rank] if job.peers is not None else "",

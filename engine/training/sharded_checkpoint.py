@@ -21,6 +21,7 @@ from engine.contract.outputdir import OutputDir
 from engine.contract.untrusted import one_line
 from engine.models import lora
 from engine.models.lora import Adapters
+from engine.process.device_errors import connection_broke
 from engine.process.world import World
 from engine.training import optim, shard_files, tensorfile
 from engine.training.checkpoint import (
@@ -230,6 +231,8 @@ def restore(shards: "Shards", optimizer: torch.optim.Optimizer, start: FoundChec
         else:
             _take_share(shards, optimizer, start)
     except (OSError, KeyError, RuntimeError, ValueError) as error:
+        if connection_broke(error):
+            raise
         raise InputError("shards_differ", path=str(start.path), why=one_line(error)) from None
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from engine.process.device_errors import gpu_of, kind_of, out_of_memory
+from engine.process.device_errors import connection_broke, gpu_of, kind_of, out_of_memory
 
 CARD = torch.device("cuda", 1)
 SHORT = (
@@ -54,3 +54,16 @@ def test_a_gpu_that_no_longer_answers_is_named_by_its_number(monkeypatch: pytest
 def test_an_error_of_the_host_is_about_no_gpu() -> None:
     assert gpu_of(MemoryError(), CARD) == {}
     assert gpu_of(RuntimeError("Connection closed by peer"), CARD) == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "broke"),
+    [
+        (RuntimeError("[/x/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer"), True),
+        (RuntimeError("NCCL error in: …\nncclRemoteError: A call failed possibly due to a network error …"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ConnectionResetError("Connection reset by peer"), False),
+    ],
+)
+def test_a_connection_that_another_rank_left_is_recognized(error: Exception, broke: bool) -> None:
+    assert connection_broke(error) == broke

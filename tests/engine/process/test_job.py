@@ -159,6 +159,13 @@ def test_an_error_while_waiting_for_others_is_marked_so(run_here: "Runner") -> N
     assert (failure.waiting, failure.phase, failure.step) == (True, "training", 7)
 
 
+def test_a_connection_that_breaks_amid_a_computation_is_no_own_failure(run_here: "Runner") -> None:
+    """The layers of a divided model are put together wherever they compute."""
+    error = RuntimeError("[…/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:27044.")
+    (failure,) = run_here(work=raising(error)).all(events.RankFailed)
+    assert failure.waiting
+
+
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"run": "x", "config": {"epochs": 0}}'])
 def test_an_unreadable_record_is_refused(cpu_world: World, tmp_path: Path, content: str | None) -> None:
     if content is not None:
