@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import DistStoreError, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from engine.contract import certificate
 from engine.contract.bounds import as_json, read_as
@@ -41,6 +41,7 @@ SAVING = ("saving", "publishing")
 GONE = "gone"  # the counter of a rank that ended in order
 SILENT, FAILED = "silent", "failed"  # names on the store
 LONGEST_TRACEBACK = 4000  # characters, on the store
+LONGEST_SILENCE = 1e7  # seconds; there is no time of day for infinity or NaN
 
 
 @dataclass(frozen=True)
@@ -192,10 +193,12 @@ class PeerWatch:
             sending, self._count = dict(self._outbox), self._count + 1
             try:
                 self._exchange(sending)
+                if sending:
+                    self._sent.set()
+            except DistStoreError:  # the answer came too late, as after a pause of the network, which now works again
+                pass
             except RuntimeError:  # the store is gone, and with it every sign of life of rank 0
                 return
-            if sending:
-                self._sent.set()
             self._wake.wait(BEAT_SECONDS)
 
     def _exchange(self, sending: dict[str, str]) -> None:
@@ -214,7 +217,7 @@ class PeerWatch:
         with contextlib.suppress(ValueError, TypeError, OverflowError, RecursionError, AttributeError):
             if silent:
                 rank, seconds = json.loads(silent)
-                if isinstance(rank, int) and 0 <= rank < self._world.size:
+                if isinstance(rank, int) and 0 <= rank < self._world.size and 0 <= seconds < LONGEST_SILENCE:
                     self._found = Silence(rank, float(seconds))
             if failed:
                 failure = read_as(RankFailed, json.loads(failed))

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import DistStoreError, PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from engine.contract.events import RankFailed, RunEnded
 from engine.contract.rundir import RunDir
@@ -142,6 +142,25 @@ def test_ranks_that_live_are_left_alone_however_long_they_compute(
     assert [one.ends() for one in watched] == [[], []]
 
 
+def test_a_rank_counts_on_after_a_pause_of_the_network(
+    ranks: Start, left: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "SILENT_SECONDS", 60.0)
+    _, second = ranks(2)
+    exchange, late = second.watch._exchange, [DistStoreError("wait timeout after 30000ms")]
+
+    def paused(sending: dict[str, str]) -> None:
+        if late:
+            raise late.pop()
+        exchange(sending)
+
+    monkeypatch.setattr(second.watch, "_exchange", paused)
+    until(lambda: not late, LIMIT)
+    count = second.watch._count
+    until(lambda: second.watch._count > count + 3, LIMIT)
+    assert left == []
+
+
 def test_a_rank_that_ends_in_order_does_not_end_the_others(ranks: Start, left: list[int]) -> None:
     first, second = ranks(2)
     second.watch.stop(in_order=True)
@@ -196,7 +215,7 @@ def test_without_a_cause_the_error_itself_is_reported(ranks: Start, monkeypatch:
     assert first.ends() == []
 
 
-@pytest.mark.parametrize("said", ["x", "[]", "[99, 1]", '["0", 1]', "null", "[" * 100_000])
+@pytest.mark.parametrize("said", ["x", "[]", "[99, 1]", '["0", 1]', "null", "[1, NaN]", "[1, 1e999]", "[" * 100_000])
 def test_anything_on_the_store_is_survived(
     ranks: Start, left: list[int], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +228,7 @@ def test_anything_on_the_store_is_survived(
     count = second.watch._count
     until(lambda: second.watch._count > count + 3, LIMIT)
     assert left == []
+    assert second.watch._found is None
 
 
 def test_one_machine_has_nothing_to_watch(cpu_world: Any, tmp_path: Path) -> None:
