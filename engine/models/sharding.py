@@ -5,11 +5,12 @@ layers while a loss or a reply is computed. The gradients of what learns are sum
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -19,6 +20,10 @@ from engine.models.freezing import frozen_tensors, trained_parameters
 from engine.process.world import World
 
 T = TypeVar("T")
+# Before torch 2.13 they had other names, and a pass that was given up could not be caught up with.
+GATHER: Callable[..., Any] = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+SCATTER: Callable[..., Any] = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+CATCHES_UP = hasattr(FSDPModule, "reset_iter_state")
 
 
 class Root(nn.Module):
@@ -33,6 +38,43 @@ class Root(nn.Module):
         return compute()
 
 
+@dataclass
+class Exchanges:
+    """The exchanges of weights and gradients of a pass, forward and backward: how many are done, and which are skipped.
+
+    Every pass has the same ones in the same order, whatever its rows are.
+    """
+
+    done: int = 0
+    skipped: int = 0  # of the next ones
+
+    def is_due(self) -> bool:
+        """Whether the next exchange is to be done, and counts it."""
+        if self.skipped:
+            self.skipped -= 1
+            return False
+        self.done += 1
+        return True
+
+
+class Exchange:
+    """An exchange as FSDP2 calls it; one that is skipped leaves zeros."""
+
+    def __init__(self, exchanges: Exchanges, work: Callable[..., Any]) -> None:
+        self._exchanges, self._work = exchanges, work
+
+    def allocate(self, size: Sequence[int], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Memory for it, as FSDP2 takes it if it is left to itself."""
+        return torch.empty(*size, dtype=dtype, device=device)
+
+    def __call__(self, output_tensor: Tensor, input_tensor: Tensor, group: Any, *more: Any, **named: Any) -> Any:
+        """Does it, or skips it."""
+        if self._exchanges.is_due():
+            return self._work(output_tensor, input_tensor, *more, group=group, **named)
+        output_tensor.zero_()
+        return None
+
+
 @dataclass(frozen=True)
 class Shards:
     """This rank's share of a model: what learns, by name, as torch's FSDP2 holds it, and as plain tensors.
@@ -45,6 +87,7 @@ class Shards:
     mine: dict[str, nn.Parameter]
     mesh: DeviceMesh
     unchanged: dict[str, Tensor]  # what does not learn, as it was loaded, on rank 0; emptied when it is written
+    exchanges: Exchanges
 
     def take_gradients(self) -> None:
         """Hands the gradients, summed over all ranks, to the plain tensors; a missing one counts as zero."""
@@ -57,6 +100,26 @@ class Shards:
         """Drops the gradients that were not handed over."""
         for parameter in self.divided.values():
             parameter.grad = None
+
+    def begin_pass(self) -> None:
+        """Begins a pass that this rank may give up, on all ranks together, from shares alone."""
+        self.root.reshard()
+        self.exchanges.done = 0
+
+    @property
+    def catches_up(self) -> bool:
+        """Whether a pass that was given up can be caught up with."""
+        return CATCHES_UP
+
+    def catch_up(self, compute: Callable[[], None]) -> None:
+        """Does the exchanges that the others still wait for in a pass that this rank gave up, by another, small pass.
+
+        On all ranks the gradients are nobody's afterwards.
+        """
+        if self.exchanges.done:
+            self.root.reset_iter_state()
+        self.exchanges.skipped = self.exchanges.done
+        compute()
 
     def divided_like(self, name: str, local: Tensor) -> DTensor:
         """This rank's share of a tensor that is divided as the parameter of a name is."""
@@ -93,13 +156,18 @@ def shard(model: Any, world: World, *, bf16: bool) -> Shards:
     root = Root(model)
     _settle(root, bf16=bf16)
     fully_shard(root, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
+    exchanges = Exchanges()
+    gather: Any = Exchange(exchanges, GATHER)
+    scatter: Any = Exchange(exchanges, SCATTER)
     for part in root.modules():
         if isinstance(part, FSDPModule):
+            part.set_custom_all_gather(gather)
+            part.set_custom_reduce_scatter(scatter)
             part.set_gradient_divide_factor(1.0)  # a loss is divided by the tokens of all ranks already
             part.set_force_sum_reduction_for_comms(True)
     learning = trained_parameters(model)
     mine = {name: nn.Parameter(_local(parameter.detach())) for name, parameter in learning.items()}
-    return Shards(root, learning, mine, mesh, unchanged)
+    return Shards(root, learning, mine, mesh, unchanged, exchanges)
 
 
 def layers_of(model: nn.Module) -> Iterator[nn.Module]:

@@ -127,22 +127,37 @@ class Trial:
         runner = self._runner(budget)
         self.gpu.begin()
         runner.network.begin_step()  # as a step does, which drops what an evaluation laid out
-        short = False
-        try:
-            with runner.casting():
-                for samples in self._largest(budget):
-                    backward(runner.micro_batch_loss(samples, self._label_tokens(samples)))
-                    self.job.world.rank_status.mark()
-        except Exception as error:
-            if not out_of_memory(error) or self.training.prepared.shards is not None:  # the others would wait for it
-                raise
-            short = True
+        with runner.casting():
+            short = any(self._is_short(runner, samples) for samples in self._largest(budget))
         self.training.optimizer.zero_grad(set_to_none=True)
         if any(self.job.world.gather([short])):
             if len(self.peaks) == 0:
                 raise InputError("rehearsal_out_of_memory", budget=budget)
             return False
         return True
+
+    def _is_short(self, runner: StepRunner, samples: list[int]) -> bool:
+        """Forward and backward of a micro-batch; returns whether memory ran out, of a divided model on any rank."""
+        shards, short = self.training.prepared.shards, False
+        if shards is not None:
+            shards.begin_pass()
+        try:
+            backward(runner.micro_batch_loss(samples, self._label_tokens(samples)))
+        except Exception as error:
+            if not out_of_memory(error) or not (shards is None or shards.catches_up):
+                raise
+            short = True
+        self.job.world.rank_status.mark()
+        if shards is None:
+            return short
+        if short:  # the others wait for it in the same pass
+            shards.catch_up(lambda: backward(runner.micro_batch_loss([self._shortest()], 1)))
+        shards.drop_gradients()
+        return any(self.job.world.gather([short]))
+
+    def _shortest(self) -> int:
+        store = self.training.prepared.train_rows
+        return int(store.lengths(range(len(store))).total.argmin())
 
     def _largest(self, budget: int) -> list[list[int]]:
         config, world, prepared = self.job.config, self.job.world, self.training.prepared

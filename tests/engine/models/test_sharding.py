@@ -1,8 +1,9 @@
 """Which parts of a model are divided one by one."""
 
+import torch
 from torch import nn
 
-from engine.models.sharding import layers_of
+from engine.models.sharding import Exchange, Exchanges, layers_of
 from tests.engine.models.causal.small import model
 
 
@@ -25,3 +26,20 @@ def test_layers_that_share_a_weight_are_not_divided_alone() -> None:
     net.layers = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)])
     net.layers[1].weight = net.layers[0].weight
     assert list(layers_of(net)) == [net.layers[2]]
+
+
+def test_a_rank_that_gave_up_a_pass_skips_what_the_others_have_done() -> None:
+    exchanges, done = Exchanges(), list[str]()
+
+    def work(found: torch.Tensor, _given: torch.Tensor, *, group: str) -> None:
+        done.append(group)
+        found.fill_(1.0)
+
+    exchange, found = Exchange(exchanges, work), torch.full((2,), 5.0)
+    exchange(found, found, "first")
+    exchanges.skipped = exchanges.done
+    exchange(found, found, "first")
+    assert found.tolist() == [0.0, 0.0]
+    exchange(found, found, "second")
+    assert found.tolist() == [1.0, 1.0]
+    assert done == ["first", "second"]

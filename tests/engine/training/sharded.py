@@ -32,11 +32,16 @@ def launched(
     ranks: int,
     gradients: Mapping[str, RunConfig] = {},
     runs: Mapping[str, tuple[RunDir, int]] = {},
+    short: str = "",
 ) -> Launch:
-    """Runs the cases on this number of ranks; a run stops after the step that it comes with, if that is not 0."""
+    """Runs the cases on this number of ranks; a run stops after the step that it comes with, if that is not 0.
+
+    With `short`, forward or backward, runs are rehearsals on whose rank 1 memory runs out there.
+    """
     folder.mkdir()
     cases = {name: to_json(config) for name, config in gradients.items()}
     spec = {"gradients": cases, "runs": {name: (str(run.path), last) for name, (run, last) in runs.items()}}
+    spec["short"] = short
     (folder / "spec.json").write_text(json.dumps(spec))
     processes = [started((str(SCRIPT), str(folder)), folder, rank, ranks) for rank in range(ranks)]
     try:

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -5,9 +7,14 @@ import torch
 
 from engine.contract import events
 from engine.contract.manifest import Manifest
+from engine.contract.rundir import RunDir
 from engine.training import trial
 from engine.training.checkpoint import WEIGHTS, CheckpointWriter, Saved
 from engine.training.step import StepRunner
+from tests.engine.conftest import outcome_of
+from tests.engine.models.causal.small import chatty
+from tests.engine.training.sharded import launched
+from tests.engine.training.sharded_ranks import ROOM
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Outcome, Runner
@@ -175,3 +182,16 @@ def test_a_checkpoint_that_cannot_be_written_is_reported(rehearsed: "Runner", mo
 def test_a_run_of_one_step_can_be_rehearsed(rehearsed: "Runner") -> None:
     event = found(rehearsed(epochs=1, gradient_accumulation_steps=64))
     assert (event.steps_timed, event.seconds_step) == (0, [0.0, 0.0, 0.0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("where", "lora"), [("forward", 0), ("backward", 0), ("backward", 3)])
+def test_ranks_of_a_divided_model_agree_on_a_budget_that_fits_all_of_them(
+    make_run: Callable[..., RunDir], tmp_path: Path, where: str, lora: int
+) -> None:
+    """The others wait for a rank in the middle of a layer when its memory runs out."""
+    llama = {**chatty(tmp_path / "llama", "llama"), "lora_rank": lora, "bleu_rows": 2, "eval_rows": 6}
+    two = {"processes": 2, "gradient_accumulation_steps": 8, "shard": "full", "job": "rehearse"}
+    made = make_run(**two, **llama | {"micro_batch_tokens": 8 * ROOM})
+    launched(tmp_path / "two", 2, runs={"rehearsal": (made, 0)}, short=where)
+    assert found(outcome_of(made, 0)).micro_batch_tokens == ROOM
