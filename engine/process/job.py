@@ -321,10 +321,14 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
         # In a step all ranks stop together; in other phases each stops by itself, and none waits for the others.
         together = job.phase_name == "training" or job.world.size == 1
         job.end(job.stop_asked.reason(), 0, stop.message, _peaks(job.world) if together else {})
+        if not together:
+            _report(job, _failure(job, stop, stop.message.what()), own=True)
         return 0 if together or supervised() else 1  # so that the launcher ends the ranks that wait for this one
-    except TerminatedError:
+    except TerminatedError as error:
         message = Message.of("ended_terminated", phase=job.phase_name, **job.options())
-        return job.end("terminated", 1, message, {})
+        job.end("terminated", 1, message, {})
+        _report(job, _failure(job, error, message.what()), own=True)
+        return 1
     except DivergedError as error:
         return job.end("diverged", 1, error.message, error.evidence, error.apply)
     except (UnpublishedError, FolderLostError) as error:
@@ -361,7 +365,7 @@ def _failed(job: Job, error: Exception) -> int:
     return 1
 
 
-def _failure(job: Job, error: Exception, why: str) -> events.RankFailed:
+def _failure(job: Job, error: BaseException, why: str) -> events.RankFailed:
     """The error that is being handled, as this rank's end."""
     return events.RankFailed(
         reason=kind_of(error),
@@ -376,9 +380,9 @@ def _failure(job: Job, error: Exception, why: str) -> events.RankFailed:
     )
 
 
-def _report(job: Job, failure: events.RankFailed) -> bool:
-    """Whether an error is the consequence of another rank's end, which was certified; else the others learn of it."""
-    if job.peers is not None and failure.waiting:
+def _report(job: Job, failure: events.RankFailed, *, own: bool = False) -> bool:
+    """Whether an error, if not `own`, came of another rank's end, now certified; else the others learn of it."""
+    if job.peers is not None and failure.waiting and not own:
         return job.peers.certify(failure)
     if job.peers is not None:
         job.peers.report(failure)

@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,8 @@ from engine.contract.stream import EventReader
 from engine.data.fingerprints import file_sha256
 from engine.process import job
 from engine.process.heartbeat import RankStatus
-from engine.process.job import Job, StopFlag, TerminatedError, execute
+from engine.process.job import Job, StopAskedError, StopFlag, TerminatedError, execute
+from engine.process.peers import PeerWatch
 from engine.process.world import World
 from tests.engine.conftest import reported
 from tests.processes import until
@@ -164,6 +166,26 @@ def test_a_connection_that_breaks_amid_a_computation_is_no_own_failure(run_here:
     error = RuntimeError("[…/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:27044.")
     (failure,) = run_here(work=raising(error)).all(events.RankFailed)
     assert failure.waiting
+
+
+@pytest.mark.parametrize(
+    "error", [StopAskedError(Message.of("ended_stopped_early", phase="loading")), TerminatedError()]
+)
+def test_a_rank_that_is_stopped_alone_tells_the_other_machines(
+    run_here: "Runner", monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """They would take its silence for the loss of its machine."""
+    left: list[events.RankFailed] = []
+    watch = SimpleNamespace(report=left.append, stop=lambda **_: None)
+    monkeypatch.setattr(PeerWatch, "of", lambda *_: watch)
+
+    def work(attempt: Job) -> Message:
+        attempt.phase("loading")
+        monkeypatch.setattr(attempt.world, "size", 2)
+        raise error
+
+    assert run_here(work=work).code == 1
+    assert [(one.phase, "while loading" in one.why) for one in left] == [("loading", True)]
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"run": "x", "config": {"epochs": 0}}'])
