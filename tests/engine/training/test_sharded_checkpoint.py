@@ -155,6 +155,23 @@ def test_other_ranks_continue_up_to_rounding_and_say_so(
 
 
 @pytest.mark.slow
+def test_two_ranks_divide_what_one_process_began(
+    undivided: Runs, divided_cases: Cases, make_run: Callable[..., RunDir], tmp_path: Path
+) -> None:
+    two = {"processes": 2, "gradient_accumulation_steps": 16, "shard": "full", "resume": True}
+    made = {name: make_run(**two, **divided_cases[name]) for name in CASES}
+    found = {name: cut_copy(undivided[name], made[name]) for name in CASES}
+    for name, run in found.items():
+        launched(tmp_path / name, 2, runs={name: (made[name], 0)})
+        assert run.ended.reason == "finished", run.ended.message.text()
+        assert losses(run)[: STEPS - CUT] == pytest.approx(losses(undivided[name])[CUT:], rel=1e-5)
+        assert "resume_proved_within" in run.codes(events.Notice)
+        (said,) = [event.message for event in run.all(events.Notice) if event.message.code == "resume_other_ranks"]
+        assert (said.args["before"], said.args["ranks"]) == (1, 2)
+        assert len(list(run.output.checkpoint(STEPS).glob("shard-*"))) == 2
+
+
+@pytest.mark.slow
 def test_a_kill_inside_a_save_loses_nothing_that_was_saved(
     divided_cases: Cases, make_run: Callable[..., RunDir], tmp_path: Path
 ) -> None:
