@@ -33,14 +33,14 @@ def failed(record: RunRecord, rank: int, failure: RankFailed, log: str) -> RunEn
     return RunEnded("failed", 1, message, evidence)
 
 
-def stopped_early(record: RunRecord, phase: str, reason: str = "stopped") -> Message:
-    """Ended, as asked or as an orphan, before there was a step to save; a resumed run still has its checkpoint."""
-    orphaned = reason == "orphaned"
-    steps = record.output.checkpoint_steps() if record.resume else []
+def stopped_early(record: RunRecord, phase: str, reason: str = "stopped", *, begun: bool = False) -> Message:
+    """Ended, as asked or as an orphan, with no step to save; a run that resumed or has `begun` has its checkpoint."""
+    orphaned, trained = reason == "orphaned", record.job == "train"
+    steps = record.output.checkpoint_steps() if record.resume or (begun and trained) else []
     if steps:
         resuming = "ended_orphaned_resuming" if orphaned else "ended_stopped_resuming"
         return Message.of(resuming, phase=phase, step=steps[0], resume_option=record.resume_option)
-    if record.job == "train" and record.fresh_option:
+    if trained and record.fresh_option:
         again = "ended_orphaned_again" if orphaned else "ended_stopped_again"
         return Message.of(again, phase=phase, fresh_option=record.fresh_option)
     early = "ended_orphaned_early" if orphaned else "ended_stopped_early"

@@ -347,8 +347,8 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
         ):
             # Another rank stopped first and closed the connection. A signal proves nothing: the launcher also sends one
             # when a rank has died.
-            reason = job.stop_asked.reason()
-            return job.end(reason, 0, certificate.stopped_early(job.record, job.phase_name, reason), {})
+            reason, begun = job.stop_asked.reason(), job.step > 0
+            return job.end(reason, 0, certificate.stopped_early(job.record, job.phase_name, reason, begun=begun), {})
         return _failed(job, error)
 
 

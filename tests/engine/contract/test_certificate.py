@@ -61,6 +61,7 @@ def test_a_resume_stopped_early_names_its_checkpoint(tmp_path: Path) -> None:
     resumed = RunRecord("r", "sft-small", "train", first.config, resume=True)
     assert certificate.stopped_early(resumed, "loading").args["step"] == 30
     assert certificate.stopped_early(first, "loading").code == "ended_stopped_early"
+    assert certificate.stopped_early(first, "generating", begun=True).args["step"] == 30
 
 
 def test_an_orphan_with_nothing_to_save_was_not_asked_to_stop(tmp_path: Path) -> None:

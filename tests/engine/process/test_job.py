@@ -317,6 +317,23 @@ def test_a_rank_whose_supervisor_died_stops_as_an_orphan(run_here: "Runner", mon
     assert "was killed" in run.ended.message.what()
 
 
+def test_a_rank_whose_others_stopped_first_names_what_is_saved(
+    run_here: "Runner", monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """During an evaluation each rank stops by itself, and the others lose the connection to it."""
+
+    def work(attempt: Job) -> Message:
+        attempt.phase("generating")
+        attempt.step = 7
+        attempt.output.checkpoint(7).mkdir(parents=True)
+        attempt.run_dir.request_stop()
+        monkeypatch.setattr(attempt.world, "size", 2)
+        raise RuntimeError("Connection closed by peer")
+
+    run = run_here(folder=tmp_path, work=work)
+    assert (run.code, run.ended.reason, run.ended.message.args["step"]) == (0, "stopped", 7)
+
+
 @pytest.fixture
 def status() -> RankStatus:
     return RankStatus()

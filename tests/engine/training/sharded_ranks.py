@@ -56,7 +56,7 @@ def main(folder: Path) -> None:
 
 
 def short_of_memory(where: str, room: int) -> Callable[[Job], Prepared]:
-    """A preparation of models whose second layer has memory for so many padded tokens, forward or backward."""
+    """A preparation of models whose second layer has memory for this many padded tokens, forward or backward."""
 
     def fail(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
