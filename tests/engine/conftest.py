@@ -302,10 +302,22 @@ class TwoRanks:
 
 
 @pytest.fixture(scope="session")
+def divided_steps(tiny_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunConfig]:
+    """Steps of 9 uneven rows, in which ranks have unlike numbers of micro-batches."""
+    llama = chatty(tmp_path_factory.mktemp("llama"), "llama")
+    gemma = chatty(tmp_path_factory.mktemp("gemma"), "gemma3_text", head_dim=8, **SLIDING)
+    common = {**tiny_settings, "dropout_rate": 0.0, "max_grad_norm": 1e9, "gradient_accumulation_steps": 9}
+    cases = {"all": llama, "lora": {**llama, "lora_rank": 3, "lora_alpha": 3.0}, "gemma": gemma}
+    every = {"micro_batch_tokens": 60, "shard": "full"}
+    return {name: override(preset("sft-small").config, {**common, **case, **every})[0] for name, case in cases.items()}
+
+
+@pytest.fixture(scope="session")
 def two_ranks(
     launch_two: Callable[..., Result],
     make_run: Callable[..., RunDir],
     gradient_cases: dict[str, RunConfig],
+    divided_steps: dict[str, RunConfig],
     scored_config: RunConfig,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> TwoRanks:
@@ -321,6 +333,7 @@ def two_ranks(
     scores = {rows: dataclasses.replace(scored_config, eval_rows=rows) for rows in SCORED_ON_TWO}
     spec = {
         "gradients": {name: to_json(config) for name, config in gradient_cases.items()},
+        "divided": {name: to_json(config) for name, config in divided_steps.items()},
         "scores": {rows: to_json(config) for rows, config in scores.items()},
         "steps": 10,
         **{name: str(run_dir.path) for name, run_dir in runs.items()},

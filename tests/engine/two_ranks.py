@@ -19,15 +19,10 @@ from safetensors.torch import save_file
 
 from engine.contract import config as settings
 from engine.contract.config import RunConfig
-from engine.contract.events import Record, Step
 from engine.contract.rundir import RunDir
-from engine.data.parquet_rows import RowSource
 from engine.data.references import references, rows_replied
-from engine.data.token_store import TokenStore, open_store
-from engine.data.tokenizer import load_tokenizer
-from engine.models import freezing, loading
+from engine.models import freezing
 from engine.models.on_device import find_head, network_of
-from engine.models.registry import family_for
 from engine.process import gradient_sums
 from engine.process.gradient_sums import SumsAhead
 from engine.process.job import execute
@@ -36,14 +31,19 @@ from engine.training.evaluation import Evaluator
 from engine.training.loop import train
 from engine.training.step import StepRunner
 from tests.engine.models import adapters
+from tests.engine.on_ranks import prepared, source_of, stop_after
+from tests.engine.training.sharded_ranks import one_step
 
 
 def main(folder: Path) -> None:
     spec = json.loads((folder / "spec.json").read_text())
     world = World()
-    found: dict[str, Any] = {"size": world.size}
+    found: dict[str, Any] = {"size": world.size, "held": {}}
     for name, values in spec["gradients"].items():
         save_file(gradients(world, settings.from_json(values)), folder / f"{name}-{world.rank}.safetensors")
+    for name, values in spec["divided"].items():
+        divided, found["held"][name] = one_step(world, settings.from_json(values))
+        save_file(divided, folder / f"divided-{name}-{world.rank}.safetensors")
     found["ahead"] = sums_ahead(world)
     found["scores"] = {rows: score(world, settings.from_json(values)) for rows, values in spec["scores"].items()}
     found["refused"] = execute(world, RunDir(Path(spec["refused"])), train)
@@ -56,16 +56,6 @@ def main(folder: Path) -> None:
     world.wait()
     found["resumed"] = execute(world, resumed, train)  # the last: a run that finishes closes the process group
     (folder / f"{world.rank}.json").write_text(json.dumps(found))
-
-
-def source_of(config: RunConfig, setting: str) -> RowSource:
-    return RowSource.of(config, setting, family_for(config).rows)
-
-
-def prepared(config: RunConfig, setting: str) -> tuple[Any, Any, TokenStore]:
-    tokenizer, source = load_tokenizer(config.tokenizer), source_of(config, setting)
-    store = open_store(source, tokenizer, config.max_seq_len, Path(config.token_store), lambda _done, _total: None)
-    return tokenizer, loading.load_model(config, tokenizer), store
 
 
 def gradients(world: World, config: RunConfig) -> dict[str, torch.Tensor]:
@@ -121,16 +111,6 @@ def score(world: World, config: RunConfig) -> dict[str, Any]:
     wanted = references(source_of(config, "validation_file"), store, rows_replied(config, len(store)))
     evaluator = Evaluator(network, tokenizer, store, wanted, world, config, progress=lambda _name, _done, _total: None)
     return dataclasses.asdict(evaluator.run())
-
-
-def stop_after(step: int, run_dir: RunDir, rank: int) -> Any:
-    """A listener that asks for a stop so that `step` is the last, from the stream that rank 0 alone writes."""
-
-    def listener(record: Record) -> None:
-        if rank == 0 and isinstance(record.event, Step) and record.event.step == step - 1:
-            run_dir.request_stop()
-
-    return listener
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What the tests of divided models run on every rank of a launch: `sharded_ranks.py FOLDER`.
 
-FOLDER/spec.json names the cases; each rank writes its gradients as FOLDER/<case>-<rank>.safetensors and the rest as
-FOLDER/<rank>.json.
+FOLDER/spec.json names the cases; each rank writes its gradients as FOLDER/divided-<case>-<rank>.safetensors and the
+rest as FOLDER/<rank>.json.
 """
 
 import json
@@ -29,7 +29,7 @@ from engine.training.loop import train
 from engine.training.setup import Prepared, prepare
 from engine.training.sharded_step import ShardedRunner
 from tests.engine.models import adapters
-from tests.engine.two_ranks import prepared, stop_after
+from tests.engine.on_ranks import prepared, stop_after
 
 ROOM = 256  # padded tokens
 
@@ -41,7 +41,7 @@ def main(folder: Path) -> None:
     found: dict[str, Any] = {"held": {}, "codes": {}}
     for name, values in spec.get("gradients", {}).items():
         gradients, held = one_step(world, settings.from_json(values))
-        save_file(gradients, folder / f"{name}-{world.rank}.safetensors")
+        save_file(gradients, folder / f"divided-{name}-{world.rank}.safetensors")
         found["held"][name] = held
     for name, (run, last) in spec.get("runs", {}).items():  # one that finishes closes the process group
         run_dir = RunDir(Path(run))

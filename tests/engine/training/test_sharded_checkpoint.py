@@ -24,22 +24,34 @@ from engine.contract.rundir import RunDir
 from engine.training import checkpoint, optim, shard_files, sharded_checkpoint
 from engine.training.checkpoint import FoundCheckpoint
 from tests.engine.conftest import Outcome, outcome_of
-from tests.engine.training.sharded import CUT, LIMIT, STEPS, Launch, launched, started
-from tests.engine.two_ranks import stop_after
+from tests.engine.models.causal.small import chatty
+from tests.engine.on_ranks import stop_after
+from tests.engine.training.sharded import CUT, LIMIT, STEPS, launched, started
 from tests.processes import kill_tree
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Runner
 
+pytestmark = pytest.mark.slow  # each launch loads torch twice
 CASES = ["all", "lora"]
 Cases = dict[str, dict[str, Any]]
 Runs = dict[str, Outcome]
 
 
 @pytest.fixture(scope="module")
-def runs(on_two: tuple[Launch, Runs]) -> Runs:
-    """Runs on two ranks, stopped after their last step."""
-    return on_two[1]
+def divided_cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The settings of runs of two epochs, with 16 rows a step."""
+    llama = {**chatty(tmp_path_factory.mktemp("llama"), "llama"), "bleu_rows": 2, "eval_rows": 6}
+    return {"all": llama, "lora": {**llama, "lora_rank": 3}}
+
+
+@pytest.fixture(scope="module")
+def runs(make_run: Callable[..., RunDir], divided_cases: Cases, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Runs on two ranks, stopped before they were finished: that would close the process group."""
+    two = {"processes": 2, "gradient_accumulation_steps": 8, "shard": "full"}
+    made = {name: make_run(**two, **settings) for name, settings in divided_cases.items()}
+    launched(tmp_path_factory.mktemp("shards") / "two", 2, runs={name: (run, STEPS) for name, run in made.items()})
+    return {name: outcome_of(run, 0) for name, run in made.items()}
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +136,6 @@ def test_one_process_continues_what_two_began(
     assert "resume_other_ranks" in found.codes(events.Notice)
 
 
-@pytest.mark.slow
 def test_as_many_ranks_continue_to_the_same_bits(
     runs: Runs, divided_cases: Cases, make_run: Callable[..., RunDir], tmp_path: Path
 ) -> None:
@@ -139,7 +150,6 @@ def test_as_many_ranks_continue_to_the_same_bits(
         assert all(torch.equal(ended[each], expected[each]) for each in expected)
 
 
-@pytest.mark.slow
 def test_other_ranks_continue_up_to_rounding_and_say_so(
     runs: Runs, divided_cases: Cases, make_run: Callable[..., RunDir], tmp_path: Path
 ) -> None:
@@ -154,7 +164,6 @@ def test_other_ranks_continue_up_to_rounding_and_say_so(
         assert (said.args["before"], said.args["ranks"]) == (2, 4)
 
 
-@pytest.mark.slow
 def test_two_ranks_divide_what_one_process_began(
     undivided: Runs, divided_cases: Cases, make_run: Callable[..., RunDir], tmp_path: Path
 ) -> None:
@@ -171,7 +180,6 @@ def test_two_ranks_divide_what_one_process_began(
         assert len(list(run.output.checkpoint(STEPS).glob("shard-*"))) == 2
 
 
-@pytest.mark.slow
 def test_a_kill_inside_a_save_loses_nothing_that_was_saved(
     divided_cases: Cases, make_run: Callable[..., RunDir], tmp_path: Path
 ) -> None:

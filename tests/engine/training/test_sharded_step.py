@@ -14,11 +14,12 @@ from engine.models.on_device import find_head, network_of
 from engine.training.step import StepRunner
 from tests.engine.models import adapters
 from tests.engine.models.causal.exact import apart
+from tests.engine.on_ranks import prepared
 from tests.engine.training.sharded import Launch, launched
-from tests.engine.two_ranks import prepared
 
 if TYPE_CHECKING:
     from engine.process.world import World
+    from tests.engine.conftest import TwoRanks
 
 CASES = ("all", "lora", "gemma")
 RANKS = [2, pytest.param(4, marks=pytest.mark.slow)]
@@ -27,8 +28,8 @@ RANKS = [2, pytest.param(4, marks=pytest.mark.slow)]
 @pytest.fixture(scope="module", params=RANKS)
 def launch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Launch:
     if request.param == 2:
-        found: Launch = request.getfixturevalue("on_two")[0]
-        return found
+        two: TwoRanks = request.getfixturevalue("two_ranks")
+        return Launch(two.folder, list(two.found))
     steps = request.getfixturevalue("divided_steps")
     return launched(tmp_path_factory.mktemp("shards") / "ranks", request.param, steps)
 
@@ -53,7 +54,7 @@ def test_loss_and_gradient_are_those_of_one_rank(
 ) -> None:
     loss, norm, expected = alone(cpu_world, divided_steps[case])
     for rank in range(len(launch.found)):
-        found = load_file(launch.folder / f"{case}-{rank}.safetensors")
+        found = load_file(launch.folder / f"divided-{case}-{rank}.safetensors")
         numbers = found.pop("numbers").tolist()
         print(f"{case}: loss {abs(numbers[0] - loss) / loss:.1e}, gradient {apart(found, expected):.1e}")
         assert numbers[0] == pytest.approx(loss, rel=1e-6)
