@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 # Ranks wait for rank 0 while it tokenizes or saves; a launcher or `peers` notices a dead rank, not this limit.
 COLLECTIVE_LIMIT = timedelta(hours=12)
-CPU_ASKED = ("1", "true", "t", "yes", "y", "on")  # in ACCELERATE_USE_CPU, as accelerate reads it
+YES = ("1", "true", "t", "yes", "y", "on")  # in accelerate's variables, as it reads them
 
 
 class World:
@@ -33,7 +33,7 @@ class World:
 
     def __init__(self) -> None:
         # accelerate would load DeepSpeed for it, which `check` refuses in words.
-        self.deepspeed = os.environ.pop("ACCELERATE_USE_DEEPSPEED", "").lower() in ("1", "true", "yes", "y", "t", "on")
+        self.deepspeed = os.environ.pop("ACCELERATE_USE_DEEPSPEED", "").lower() in YES
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as NVML numbers GPUs; read when CUDA is first asked
         places.settle(os.environ, on_cpu=not torch.accelerator.is_available())
         # Ranks that a supervisor started meet through a file, which needs no port that another program might take.
@@ -166,7 +166,7 @@ def meet_on_gpus(given: Mapping[str, str], meeting: str | None) -> None:
     accelerate would make it without the number of this rank's GPU, which NCCL then guesses at the first collective.
     """
     local_rank = int(given.get("LOCAL_RANK", "-1"))
-    if local_rank < 0 or given.get("ACCELERATE_USE_CPU", "").lower() in CPU_ASKED or not torch.cuda.is_available():
+    if local_rank < 0 or given.get("ACCELERATE_USE_CPU", "").lower() in YES or not torch.cuda.is_available():
         return
     device = torch.device("cuda", local_rank % torch.cuda.device_count())
     torch.cuda.set_device(device)

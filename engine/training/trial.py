@@ -182,18 +182,22 @@ class Trial:
         ahead = (lambda: training.loss_ahead(runner, samples)) if training.prepared.steps_total > 1 else None
         path = training.save(ahead)
         seconds = time.perf_counter() - began
-        divided = training.prepared.shards is not None
-        size = job.world.together(lambda: self._compare(path), chosen=job.world.is_main or divided)
-        return job.world.from_main(size), seconds
+        divided, world = training.prepared.shards is not None, job.world
+        found = world.from_main(world.together(lambda: self._verified(path), chosen=world.is_main))
+        size = world.together(lambda: self._compare(found), chosen=world.is_main or divided)
+        return world.from_main(size), seconds
 
-    def _compare(self, path: Path | None) -> int:
+    def _verified(self, path: Path | None) -> FoundCheckpoint:
         if path is None:
             raise InputError("rehearsal_unsaved", path=str(self.job.output.checkpoints))
-        training = self.training
         try:
-            found = FoundCheckpoint(path, checkpoint.verify(path))
+            return FoundCheckpoint(path, checkpoint.verify(path))
         except (OSError, ValueError) as error:
             raise InputError("rehearsal_checkpoint", path=str(path), why=one_line(error)) from None
+
+    def _compare(self, found: FoundCheckpoint) -> int:
+        """The size of a checkpoint in bytes; all ranks of a divided model call it together; raises InputError."""
+        training, path = self.training, found.path
         shards = training.prepared.shards
         if shards is not None:
             name = first_difference(shards, training.optimizer, found)
