@@ -382,10 +382,11 @@ def _failure(job: Job, error: BaseException, why: str) -> events.RankFailed:
 
 def _report(job: Job, failure: events.RankFailed, *, own: bool = False) -> bool:
     """Whether an error, if not `own`, came of another rank's end, now certified; else the others learn of it."""
-    if job.peers is not None and failure.waiting and not own:
-        return job.peers.certify(failure)
-    if job.peers is not None:
-        job.peers.report(failure)
+    if job.peers is None:
+        return False
+    if failure.waiting and not own and job.peers.certify(failure):
+        return True
+    job.peers.report(failure)
     return False
 
 

@@ -168,6 +168,19 @@ def test_a_connection_that_breaks_amid_a_computation_is_no_own_failure(run_here:
     assert failure.waiting
 
 
+@pytest.mark.parametrize("certified", [True, False])
+def test_a_broken_connection_without_a_cause_is_left_to_the_others(
+    run_here: "Runner", monkeypatch: pytest.MonkeyPatch, certified: bool
+) -> None:
+    """They would take the silence of the rank that gave up for the loss of its machine."""
+    left: list[events.RankFailed] = []
+    watch = SimpleNamespace(report=left.append, certify=lambda _: certified, stop=lambda **_: None)
+    monkeypatch.setattr(PeerWatch, "of", lambda *_: watch)
+    error = RuntimeError("[…/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:27044.")
+    run = run_here(work=raising(error))
+    assert (run.code, len(left), len(run.all(events.RunEnded))) == ((1, 0, 0) if certified else (1, 1, 1))
+
+
 @pytest.mark.parametrize(
     "error", [StopAskedError(Message.of("ended_stopped_early", phase="loading")), TerminatedError()]
 )
