@@ -61,9 +61,13 @@ def _by_lost_gpu(record: RunRecord, facts: Facts, end: events.RunEnded, step: in
 
 
 def _by_driver(record: RunRecord, facts: Facts, end: events.RunEnded, step: int) -> events.RunEnded:
-    """The end, if the driver reported a fault of a GPU itself and no rank says so."""
+    """The end, if the driver reported a fault of a GPU itself and no rank says how it failed.
+
+    A rank names an error of its GPU itself; another error is its own, whichever GPU of the machine has failed.
+    """
     blamed = next((xid for xid in facts.xids if xid.is_hardware), None)
-    if blamed is None or end.reason == "gpu_failed":
+    raised = any(not failure.waiting for failure in facts.failures.values())
+    if blamed is None or raised or end.reason == "gpu_failed":
         return end
     phase, gpu = facts.state.phase.name, {"gpu": blamed.place}
     failure = events.RankFailed("gpu_failed", phase, step, str(blamed), "", waiting=False, gpu=gpu)

@@ -162,6 +162,14 @@ def test_what_the_driver_reported_is_the_evidence_and_may_be_the_cause(verdict: 
     assert program.evidence["driver"] == "Xid 31 (PCI:0000:01:00): MMU Fault"
 
 
+def test_an_error_of_the_program_stays_one_while_another_gpu_fails(verdict: Any) -> None:
+    fallen = [Xid("PCI:0000:02:00", 79, "GPU has fallen off the bus.")]
+    end = verdict(gpus=(WELL,), xids=fallen, failures={0: RAISED}, exits=[Exit(0, 1, False)])
+    assert end.reason == "failed"
+    assert "the shelf is empty" in end.message.what()
+    assert "PCI:0000:02:00" in end.evidence["driver"]
+
+
 def test_a_lost_gpu_that_the_run_does_not_use_is_not_its_end(verdict: Any) -> None:
     facts = HOW_RANKS_NOTICE["an error"]
     other = dataclasses.replace(LOST, place=2)
