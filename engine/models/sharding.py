@@ -16,6 +16,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard
 
+from engine.cpu.heap import return_blocks_of
 from engine.models.freezing import frozen_tensors, trained_parameters
 from engine.process.world import World
 
@@ -24,6 +25,7 @@ T = TypeVar("T")
 GATHER: Callable[..., Any] = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 SCATTER: Callable[..., Any] = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 CATCHES_UP = hasattr(FSDPModule, "reset_iter_state")
+DROPPED = 1 << 20  # bytes of a block from which the heap of a CPU must not keep it: the layers that were dropped
 
 
 class Root(nn.Module):
@@ -144,6 +146,8 @@ def shard(model: Any, world: World, *, bf16: bool) -> Shards:
     Weights may still be mapped from files. What learns becomes fp32; with `bf16` the layers are put together in bf16,
     and their gradients are summed in fp32.
     """
+    if world.device.type == "cpu":
+        return_blocks_of(DROPPED)
     unchanged = frozen_tensors(model) if world.is_main else {}
     mesh = init_device_mesh(world.device.type, (world.size,))
     # A model that keeps parts of it in fp32 has its layers put together as they are, and autocast casts them.

@@ -44,7 +44,7 @@ from tests.sft_tui.test_output import HOSTILE, obeyed
 from tests.writes import Watch
 
 PATH = HOSTILE.replace("\0", "").replace("\ud800", "")  # as far as a setting can hold it
-MUTANTS = 2000  # and all that EXTREMES make of each field
+MUTANTS = (1000, pytest.param(2000, marks=pytest.mark.slow))  # and all that EXTREMES make of each field
 SEEN_BY_COMMANDS = 40  # of them, by each command that shows runs and each that acts on one
 LANGUAGES: tuple[Lang, Lang] = ("en", "zh")
 COMMANDS = (
@@ -374,16 +374,17 @@ def elsewhere(watch: Watch, files: Files) -> list[tuple[Path, str]]:
 
 
 @pytest.mark.usefixtures("not_started")
+@pytest.mark.parametrize("mutants", MUTANTS)
 def test_viewers_of_foreign_runs_neither_raise_nor_write(
-    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutants: int
 ) -> None:
     files.write()
     with Watch([tmp_path], own=[files.run_dir.path, files.output.path]) as watch:
-        for seed in range(MUTANTS):
+        for seed in range(mutants):
             random = Random(seed)
             files.sound()
             random.choice(MUTATIONS)(files, random)
-            seen = seed % (MUTANTS // SEEN_BY_COMMANDS)  # by commands that show runs, by those that act, or by none
+            seen = seed % (mutants // SEEN_BY_COMMANDS)  # by commands that show runs, by those that act, or by none
             if seen == 0:
                 mutate_place(files, random)
             files.write()
