@@ -153,7 +153,8 @@ def _to_scale(value: float, plot: Plot) -> float:
 
 def _level(value: float, found: Range, steps: int) -> int:
     """The row of dots of a value, from the top."""
-    return min(steps - 1, max(0, round((found.high - value) / (found.high - found.low) * (steps - 1))))
+    share = (found.high - value) / (found.high - found.low)  # infinite for a value far from a narrow range
+    return round(min(1.0, max(0.0, share)) * (steps - 1))
 
 
 def _band(scaled: Sequence[Ends | None], found: Range, rows: int, across: int) -> list[list[int]]:

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from engine.contract.messages import InputError
+from engine.contract.texts import LANGS
 from engine.data.text_checks import _RANGES
 from sft_tui.preflight.data import script_name
 from sft_tui.preflight.declaration import CHECKS, of_message
@@ -23,10 +24,12 @@ def test_errors_and_warnings_have_a_reason_and_a_fix(code: str) -> None:
     assert words(code, "fix", "en") or CHECKS[code].remedy or MESSAGES[code].en_fix
 
 
-def test_every_script_has_a_chinese_name() -> None:
+def test_every_script_has_a_name_of_its_own_in_both_languages() -> None:
     scripts = {script for _, script in _RANGES if script}
     assert all(CHINESE.search(script_name(script).text("zh")) for script in scripts)
-    assert {script_name(script).text("en") for script in scripts} == scripts
+    assert not any("script." in script_name(script).text("en") for script in scripts)
+    for lang in LANGS:
+        assert len({script_name(script).text(lang) for script in scripts}) == len(scripts)
 
 
 def test_an_engine_error_is_shown_with_its_reason() -> None:

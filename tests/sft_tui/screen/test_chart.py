@@ -143,6 +143,12 @@ def test_an_evaluation_beyond_the_range_is_marked() -> None:
     assert "●" not in "".join(lines)
 
 
+def test_an_evaluation_as_far_away_as_numbers_go_is_marked() -> None:
+    base = series([3.05e-230, 3.45e-230], 60)
+    lines = text(chart.draw(Plot([Series(base.buckets, ((0, 1e77), (90, 1e77)))], 1, 2, robust=True), 60, 14))
+    assert "▲" in lines[0]
+
+
 def line_levels(values: list[float], over: int) -> list[int]:
     """The levels of the line's dots, one step in each column of dots."""
     width = len(values) // 2 + chart.LABEL + 1
