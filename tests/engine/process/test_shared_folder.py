@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from engine.contract import events
 from engine.contract.merged_stream import MergedReader
 from engine.contract.rundir import RunDir
@@ -15,6 +17,7 @@ from tests.machines.ranks import started
 NODES = ("ash", "oak")
 
 
+@pytest.mark.slow
 def test_two_machines_that_share_a_folder_train_together(make_run: Callable[..., RunDir], tmp_path: Path) -> None:
     run_dir = make_run(processes=2, gradient_accumulation_steps=4)
     with started([run_dir.path] * 2, tmp_path, "127.0.0.1", free_port(), nodes=NODES) as ranks:
