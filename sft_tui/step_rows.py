@@ -16,6 +16,8 @@ DEVIATIONS, LEAST_TIMES = 5.0, 1.5  # above the median loss of a token, and time
 MARKERS = re.compile(r"<\|[^<>|]{1,40}\|>")  # of a chat template, which leave no room for what a row is about
 # A marker of which a text has only one end: a row may begin within one, and its text is cut.
 HALF_MARKERS = re.compile(r"\A[^<>|\s]{0,40}\|>|<(?:\|[^<>|\s]{0,40}\|?)?\Z")
+# What some templates write between a marker and a turn's text.
+ROLE = re.compile(r"\A\s*(?:system|developer|user|human|assistant|model|tool)[ \t]*(?:\n|\Z)")
 GIVEN, LINE = 60, 400  # characters of what comes before the learned text, and of both
 COLUMNS = ("share", "loss", "tokens", "row", "text")
 MOST_RANGES = 6  # of kept steps that are named
@@ -136,15 +138,22 @@ def numbers(one: SharedRow) -> tuple[str, str, str, str]:
 
 
 def beginning(begun: RowBeginning | None, lang: Lang) -> str:
-    """How a row begins, on one line."""
+    """What a row is about, on one line: the last turn before its learned text, and that."""
     if begun is None:
         return ""
     if begun.changed:
         return say("rows.changed", lang)
-    given = " ".join(_plain(begun.given).split())
-    given = f"…{given[-GIVEN:]}" if len(given) > GIVEN else given
+    *before, given = _turns(begun.given) or [""]
+    if len(given) > GIVEN:
+        given = f"{given[:GIVEN]}…" if before else f"…{given[-GIVEN:]}"  # of a single text, what is next to the answer
     parts = given, _plain(begun.learned).strip()
     return safe(" → ".join(filter(None, parts)), LINE)
+
+
+def _turns(given: str) -> list[str]:
+    """The texts between the markers of a chat template that say something, each on one line."""
+    turns = (" ".join(ROLE.sub("", HALF_MARKERS.sub(" ", turn)).split()) for turn in MARKERS.split(given))
+    return [turn for turn in turns if turn]
 
 
 def _plain(text: str) -> str:

@@ -83,11 +83,26 @@ def test_the_table_fits_the_terminal(losses: list[float], given_text: str, learn
 
 def test_a_row_is_shown_by_what_is_learned_of_it() -> None:
     assert step_rows.beginning(RowBeginning(1, "Q: hi\n\n", " there"), "en") == "Q: hi → there"
-    chat = RowBeginning(1, "<|im_start|>system\nYou help.<|im_end|>\n" + "who " * 20, "I am.<|im_end|>")
-    assert step_rows.beginning(chat, "en").startswith("…")
-    assert step_rows.beginning(chat, "en").endswith("who → I am.")
+    long = step_rows.beginning(RowBeginning(1, "how " + "who " * 20, "I am."), "en")
+    assert long.startswith("…")
+    assert long.endswith("who → I am.")
     assert "another row" in step_rows.beginning(RowBeginning(1, changed=True), "en")
     assert step_rows.beginning(None, "en") == ""
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "<|im_start|>system\nYou help.<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n",
+        "<|system|>\nYou help.<|end|>\n<|user|>\n{}<|end|>\n<|assistant|>\n",
+    ],
+)
+def test_of_a_conversation_its_last_question_is_shown(template: str) -> None:
+    begun = RowBeginning(1, template.format("Who are you?"), "I am.<|im_end|>")
+    assert step_rows.beginning(begun, "en") == "Who are you? → I am."
+    long = step_rows.beginning(RowBeginning(1, template.format("How " + "who " * 20), "I am."), "en")
+    assert long.startswith("How who")
+    assert long.endswith("… → I am.")
 
 
 @pytest.mark.parametrize("begun", ["rt|>", "m_start|>", "|>", "<|im_start|>"])
@@ -95,7 +110,7 @@ def test_a_row_is_shown_by_what_is_learned_of_it() -> None:
 def test_no_part_of_a_marker_is_shown(begun: str, cut: str) -> None:
     given, learned = f"{begun}user\nWhen will 1 < 2|3 rain?{cut}", f"{begun}Soon.{cut}"
     shown = step_rows.beginning(RowBeginning(1, given, learned), "en")
-    assert shown == "user When will 1 < 2|3 rain? → Soon."
+    assert shown == "When will 1 < 2|3 rain? → Soon."
 
 
 def test_the_heading_marks_a_spike_without_colours() -> None:
