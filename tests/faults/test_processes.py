@@ -173,6 +173,7 @@ def test_a_hundred_kills_lose_nothing_acknowledged(new_runs: NewRuns, table: Sce
     killed_again_and_again(new_runs, table, tries=33, seed=seed)
 
 
+@pytest.mark.slow
 def test_two_ranks_whose_supervisor_is_killed_save_and_resume(new_runs: NewRuns, table: ScenarioTable) -> None:
     whole, cut = new_runs("whole"), new_runs("cut")
     assert whole.ended(whole.start(**TWO, epochs=6)).reason == "finished"

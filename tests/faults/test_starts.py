@@ -25,7 +25,7 @@ def one(tmp_path: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.Monke
 
 
 # Each checks its files before it asks for the folder: of fifty that alone is two minutes of one core.
-@pytest.mark.parametrize("number_of_starts", [6, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number_of_starts", [4, pytest.param(50, marks=pytest.mark.slow)])
 def test_of_many_starts_at_once_exactly_one_wins(one: Runs, table: ScenarioTable, number_of_starts: int) -> None:
     command = [*SFT_TUI, "run", "sft-small", "--detach", *options({**one.settings, "output_dir": str(one.output.path)})]
     env = {**os.environ, "LC_ALL": "C.UTF-8", "PYTHONPATH": str(ROOT)}

@@ -186,7 +186,7 @@ def test_every_value_is_reached_by_keys() -> None:
         assert "tab settings" in footer(screen)
         await pilot.press("tab")
         assert screen.focused is screen.query_one("#sample", Input)
-        assert text(screen, "hint") == "The number of rows to draw at random; empty: all of them."
+        assert text(screen, "hint") == "The number of rows to draw at random; empty or 0: all of them."
         assert "^q quit" in footer(screen)
         await pilot.press("end", "backspace", *"40", "tab", "tab", "shift+tab")
         assert screen.focused is screen.query_one("#valid_ratio", Input)
