@@ -143,10 +143,23 @@ def test_an_evaluation_beyond_the_range_is_marked() -> None:
     assert "●" not in "".join(lines)
 
 
-def test_an_evaluation_as_far_away_as_numbers_go_is_marked() -> None:
-    base = series([3.05e-230, 3.45e-230], 60)
-    lines = text(chart.draw(Plot([Series(base.buckets, ((0, 1e77), (90, 1e77)))], 1, 2, robust=True), 60, 14))
-    assert "▲" in lines[0]
+@pytest.mark.parametrize(
+    ("values", "point", "mark"),
+    [
+        ([3.05e-230, 3.45e-230], 1e77, "▲"),
+        ([3.05e-230, 3.45e-230], -1e77, "▼"),
+        ([1e-300, 2e-300], 1.7e308, "▲"),
+        ([-1.7e308, 1.7e308], 5e-324, ""),
+    ],
+)
+@pytest.mark.parametrize("log", [False, True])
+def test_an_evaluation_as_far_away_as_numbers_go_is_drawn(
+    values: list[float], point: float, mark: str, log: bool
+) -> None:
+    base = series(values, 60)
+    drawn = Plot([Series(base.buckets, ((0, point), (90, point)))], 1, 2, robust=True, log=log)
+    shown = "".join(text(chart.draw(drawn, 60, 14)))
+    assert log or mark in shown
 
 
 def line_levels(values: list[float], over: int) -> list[int]:
