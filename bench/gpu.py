@@ -2,14 +2,16 @@
 
 Prints one table: label tokens a second and peak memory of ours, of transformers' Seq2SeqTrainer on a T5 of 188 M
 parameters and of TRL's SFTTrainer on SmolLM2-135M (each with its defaults and with fast recipes); how far the losses
-of ten steps are from the same in fp32 on the CPU; the peak that a rehearsal predicts; a run that is killed and resumed;
-and the tests marked `gpu`. Nothing is downloaded: weights are random, apart from SmolLM2's if the demo's model is kept
-or --model names its folder. Neither speed nor memory depends on them.
+of ten steps are from the same in fp32 on the CPU, of the chat model also with padded rows in place of rows end to end;
+the peak that a rehearsal predicts; a run that is killed and resumed; and the tests marked `gpu`. Nothing is downloaded:
+weights are random, apart from SmolLM2's if the demo's model is kept or --model names its folder. Neither speed nor
+memory depends on them.
 
 All make a pass over the same rows, 16 a step, each in a separate process. The first steps, in which a GPU's libraries
 start, do not count for speed. Memory is what torch's allocator took of the GPU at most; with --device cpu, where all
 of it runs with tiny models to be tested, it is the largest resident set. Each measurement has a limit of time and ends
-with it; when the minutes are over, the rest is left out. The line of what is missing says why.
+with it; when the minutes are over, the rest is left out. The line of what is missing says why. Figures are also printed
+to standard error as they come.
 """
 
 import argparse
@@ -31,10 +33,11 @@ from typing import Any
 from bench import chat, training
 from bench.children import ended, raise_on_signals
 from bench.gpu_table import (
+    BF16_PADDED,
     CHAT,
     CPU,
     OURS,
-    PRECISIONS,
+    OURS_PADDED,
     RESUME,
     SIDES,
     T5,
@@ -50,7 +53,7 @@ from bench.gpu_table import (
 from bench.gpu_table import losses as steps_named
 from bench.machine import machine
 from engine.contract.config import RunConfig
-from engine.contract.events import Event, Rehearsed, RunEnded, Step
+from engine.contract.events import Event, Notice, Rehearsed, RunEnded, Step
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 from sft_tui import demo_model
@@ -61,6 +64,7 @@ PEERS = ROOT / ".venv-peers" / "bin" / "python"
 WARM_UP = 3  # steps
 SAVED_AT, KILLED_AFTER = 4, 6  # steps of the run that is killed
 LONGEST_REASON = 160  # characters
+FAILURES_NAMED = 5  # of the tests
 ASSETS_SECONDS, TESTS_SECONDS, PROBE_SECONDS = 120.0, 120.0, 60.0
 SECONDS = 60.0  # for any other measurement
 PROBE = "import torch; d = torch.cuda.get_device_properties(0); print(f'{d.name}, {d.total_memory / 1e9:.1f} GB')"
@@ -99,7 +103,8 @@ class Bench:
         """The variables that leave a process the CPU alone, or one GPU: with more, transformers' trainer takes all."""
         shown = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] if device == "cuda" else ""
         env = {name: value for name, value in base.items() if name != "ACCELERATE_USE_CPU"}
-        return {**env, "CUDA_VISIBLE_DEVICES": shown, **({"ACCELERATE_USE_CPU": "true"} if device == "cpu" else {})}
+        given = {"CUDA_VISIBLE_DEVICES": shown, "HF_HUB_OFFLINE": "1"}
+        return {**env, **given, **({"ACCELERATE_USE_CPU": "true"} if device == "cpu" else {})}
 
     def config(self, side: str, scratch: Path, precision: str) -> RunConfig:
         """The settings of our run on all rows."""
@@ -172,15 +177,22 @@ def rate(label_tokens: list[int], seconds: list[float]) -> float:
     return sum(label_tokens[skipped:]) / sum(seconds[skipped:])
 
 
-def ours(bench: Bench, side: str, scratch: Path) -> Figures:
+def ours(bench: Bench, side: str, options: tuple[str, ...], scratch: Path) -> Figures:
     """A pass by this project's trainer, which also evaluates, saves and publishes behind it."""
     run_dir = planned(bench.config(side, scratch, "bf16"), scratch, "train")
-    figures = explained(run_dir, partial(run, bench, "train", run_dir, bench.device, bench.left(SECONDS)))
+    figures = explained(run_dir, partial(run, bench, "train", run_dir, bench.device, bench.left(SECONDS), *options))
     records = [record for record in EventReader(run_dir.events).poll() if isinstance(record.event, Step)]
     ends = [record.envelope.mono for record in records]
     seconds = [after - before for before, after in itertools.pairwise(ends)]
     counts = [record.event.label_tokens for record in records if isinstance(record.event, Step)]
-    return {**figures, "label_tokens": rate(counts[1:], seconds)}
+    return {**figures, "label_tokens": rate(counts[1:], seconds), "rows": layout(run_dir) if side == CHAT else ""}
+
+
+def layout(run_dir: RunDir) -> str:
+    """How the rows of a causal model lay, by what the run said."""
+    notices = (event.message for event in events_of(run_dir) if isinstance(event, Notice))
+    why = [message.text() for message in notices if message.code == "rows_padded"]
+    return f"padded: {why[0]}" if why else "rows end to end"
 
 
 def standard(bench: Bench, options: tuple[str, ...], scratch: Path) -> Figures:
@@ -225,8 +237,9 @@ def require_trl(bench: Bench) -> None:
 def few_steps(bench: Bench, side: str, how: str, scratch: Path) -> Figures:
     """The losses of ten steps of ours."""
     precision, device = ("fp32", "cpu") if how == CPU else (how, bench.device)
-    run_dir = planned(bench.short_config(side, scratch, precision), scratch, "train")
-    explained(run_dir, partial(run, bench, "train", run_dir, device, bench.left(SECONDS)))
+    options = ["--padded"] if how == BF16_PADDED else []
+    run_dir = planned(bench.short_config(side, scratch, "bf16" if options else precision), scratch, "train")
+    explained(run_dir, partial(run, bench, "train", run_dir, device, bench.left(SECONDS), *options))
     return {"losses": [event.loss for event in events_of(run_dir) if isinstance(event, Step)]}
 
 
@@ -276,7 +289,11 @@ def marked_tests(bench: Bench, scratch: Path) -> Figures:
     except RuntimeError:
         if not log.exists() or " failed" not in log.read_text(errors="replace"):
             raise
-    return {"result": log.read_text(errors="replace").strip().splitlines()[-1].strip("= ")}
+    lines = log.read_text(errors="replace").strip().splitlines()
+    failed = [
+        line.removeprefix("FAILED ").partition(" - ")[0].rpartition("/")[2] for line in lines if "FAILED " in line
+    ]
+    return {"result": ": ".join([lines[-1].strip("= "), *filter(None, [", ".join(failed[:FAILURES_NAMED])])])}
 
 
 def jobs(bench: Bench) -> dict[str, Callable[[Path], Figures]]:
@@ -287,11 +304,13 @@ def jobs(bench: Bench) -> dict[str, Callable[[Path], Figures]]:
     }
     for side in SIDES:
         name = side.name
-        planned[trained(name, OURS)] = partial(ours, bench, name)
+        planned[trained(name, OURS)] = partial(ours, bench, name, ())
+        if side.end_to_end:
+            planned[trained(name, OURS_PADDED)] = partial(ours, bench, name, ("--padded",))
         for who in (side.default, *side.fast):
             peer = partial(standard, bench, STANDARD[who]) if name == T5 else partial(by_trl, bench, TRL[who])
             planned[trained(name, who)] = peer
-        for how in (CPU, *PRECISIONS):
+        for how in (CPU, *side.precisions):
             planned[steps_named(name, how)] = partial(few_steps, bench, name, how)
         planned[rehearsed(name)] = partial(rehearsal, bench, name)
     return planned
@@ -312,10 +331,10 @@ def measure(bench: Bench, wanted: list[str]) -> None:
 def take(bench: Bench, name: str, job: Callable[[Path], Figures]) -> None:
     """Takes one measurement, or notes why it is missing."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         try:
             bench.found.figures[name] = job(Path(place))
-            said = "done"
+            said = json.dumps(bench.found.figures[name], ensure_ascii=False)
         except Exception as error:  # of any kind: the others' figures must not be lost
             said = bench.found.missing[name] = reason(error, time.monotonic() - began)
     print(f"  {time.monotonic() - began:.0f} s: {name}: {said}", file=sys.stderr, flush=True)
@@ -381,7 +400,7 @@ def main() -> int:
     model = given.model or kept
     weights = str(model.name) if model else f"random weights of SmolLM2's shape ({size})"
     interrupted = False
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         bench = Bench(Path(place) / "assets", given.device, given.peers.absolute(), given.budget, ends)
         try:
             rows = given.rows or (320 if size == "full" else 64)

@@ -46,6 +46,7 @@ class Manifest:
     world_size: Count = 0
     effective_batch: Count = 0  # rows of a step over all ranks; older ones do not say
     encodings: bool = False  # whether the encoder's output was kept across epochs
+    layout: str = ""  # of rows: "padded" or "end to end", where a GPU has the choice
     config: Annotated[dict[str, Any], require_kinds] = field(default_factory=dict)
     data: dict[str, str] = field(default_factory=dict)  # sha256 of what it was trained with, by setting
     versions: dict[str, str] = field(default_factory=dict)

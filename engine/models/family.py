@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from engine.models.freezing import Parts
     from engine.models.loss import Head
-    from engine.models.network import Network
+    from engine.models.network import Agreement, Network
 
 Notify = Callable[[Message], None]
 
@@ -112,8 +112,13 @@ class Family(Protocol):
         """The arguments of the model's forward pass for a few tokens, (1, tokens), by which its head is found."""
         return {"input_ids": ids}
 
-    def network(self, model: Any, head: "Head | None", chunk: int, *, bf16: bool) -> "Network":
-        """How the model is computed on the device that it is on; `chunk` is `loss_chunk_tokens`."""
+    def network(
+        self, model: Any, head: "Head | None", chunk: int, *, bf16: bool, agreement: "Agreement | None" = None
+    ) -> "Network":
+        """How the model is computed on the device that it is on; `chunk` is `loss_chunk_tokens`.
+
+        `agreement` is needed by families whose rows a GPU can lay in several ways.
+        """
         ...
 
     def sharded(self, *_given: Any, **_more: Any) -> "Network":

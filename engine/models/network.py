@@ -1,6 +1,7 @@
 """How a model is computed, for steps, evaluations and replies: the interface; methods with a body are defaults."""
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -8,12 +9,14 @@ import torch
 from torch import Tensor
 
 from engine.contract.messages import Message
+from engine.contract.texts import Phrase
 from engine.data.batching import Measure, Size
 from engine.data.token_store import Row, TokenStore
 from engine.process.world import World
 
 Choose = Callable[[Tensor], int]  # a token by its logits, (vocabulary,)
 Tokens = Generator[int, None, None]
+PADDED, END_TO_END = "padded", "end to end"  # how rows lie in a micro-batch
 
 
 class Network(Protocol):
@@ -22,6 +25,7 @@ class Network(Protocol):
     model: Any
     measure: Measure = Measure.PARTS  # what counts as the tokens of a micro-batch
     notices: tuple[Message, ...] = ()  # what must be reported of how it is computed
+    layout: str = ""  # how rows lie, where a GPU has a choice: a resumed run keeps it
     together: bool = False  # whether all ranks must compute at the same time, each its own rows
 
     def begin_step(self) -> None:
@@ -74,6 +78,24 @@ class Network(Protocol):
     def reply_tokens(self, prompt: Tensor, choose: Choose) -> Tokens:
         """A reply to one prompt, (tokens,) int64, token by token without end: the caller knows what ends it."""
         ...
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How all ranks agree on the layout of rows on GPUs: as before a resume, else end to end if none has a reason."""
+
+    before: str = ""  # the layout so far; empty for a new run
+    everyone: Callable[[bool], bool] = bool  # whether something is so on all ranks
+
+    def reason_to_pad(self, own: Callable[[], Phrase | None]) -> Phrase | None:
+        """Why rows are padded, which all ranks ask together; `own` finds the reason of this one, if there is one."""
+        if self.before == PADDED:
+            return Phrase("padded.resumed")
+        reason = own()
+        return None if self.everyone(reason is None) else reason or Phrase("padded.other_gpus")
+
+
+ALONE = Agreement()
 
 
 def prompts_of(rows: Sequence[Row]) -> list[Tensor]:

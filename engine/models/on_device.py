@@ -10,7 +10,7 @@ from engine.contract.config import RunConfig
 from engine.contract.messages import Message
 from engine.models import loss
 from engine.models.loss import Head
-from engine.models.network import Network
+from engine.models.network import Agreement, Network
 from engine.models.precision import choose_precision
 from engine.models.registry import family_of
 from engine.process.world import World
@@ -29,13 +29,19 @@ class OnDevice:
     head_missing: Message | None  # the head cannot be computed in chunks
 
 
-def on_device(model: Any, config: RunConfig, device: torch.device, everyone: Callable[[bool], bool] = bool) -> OnDevice:
-    """Moves a model to a device, to be computed there as the settings say, and alike by all ranks if `everyone`."""
+def on_device(
+    model: Any, config: RunConfig, device: torch.device, everyone: Callable[[bool], bool] = bool, layout: str = ""
+) -> OnDevice:
+    """Moves a model to a device, to be computed there as the settings say, and alike by all ranks if `everyone`.
+
+    `layout` is that of the rows so far, if the run is resumed.
+    """
     model.to(device)
     head = find_head(model)
     missing = None if head else Message.of("head_not_separable", model=type(model).__name__)
     precision, fallback = choose_precision(config.mixed_precision, device, everyone)
-    network = network_of(model, head, config.loss_chunk_tokens, bf16=precision == "bf16")
+    agreement = Agreement(layout, everyone)
+    network = network_of(model, head, config.loss_chunk_tokens, bf16=precision == "bf16", agreement=agreement)
     return OnDevice(network, precision, fallback, missing)
 
 
@@ -58,6 +64,6 @@ def find_head(model: Any) -> Head | None:
     return loss.find_head(model, family_of(model).head_inputs)
 
 
-def network_of(model: Any, head: Head | None, chunk: int, *, bf16: bool) -> Network:
+def network_of(model: Any, head: Head | None, chunk: int, *, bf16: bool, agreement: Agreement | None = None) -> Network:
     """How a model is computed on the device that it is on."""
-    return family_of(model).network(model, head, chunk, bf16=bf16)
+    return family_of(model).network(model, head, chunk, bf16=bf16, agreement=agreement)

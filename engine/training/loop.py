@@ -99,7 +99,8 @@ def begin(job: Job, prepared: Prepared, lock: FolderLock | None = None) -> "Trai
         job.step, training.last_loss = start.step, start.manifest.loss
         training.saved = (start.step, start.path)
         if job.world.is_main:
-            training.proof = Proof.of(job, start, drops=loading.drops(prepared.model))
+            drops = loading.drops(prepared.model)
+            training.proof = Proof.of(job, start, drops=drops, layout=prepared.network.layout)
         job.notice(longer_schedule(job, start, prepared.steps_total))
         training.prove_until = job.world.from_main(training.proof.last if training.proof else 0)
     return training
@@ -312,6 +313,7 @@ class Training:
             world_size=job.world.size,
             effective_batch=self.prepared.effective_batch,
             encodings=self.encodings,
+            layout=self.prepared.network.layout,
             config=to_json(job.config),
             data=self.prepared.data,
             left_out=self.prepared.left_out,

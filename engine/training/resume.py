@@ -14,6 +14,7 @@ from engine.contract.messages import InputError, Message, Value
 from engine.contract.outputdir import refuse_unfinished
 from engine.contract.stream import losses_after
 from engine.data.fingerprints import file_sha256
+from engine.models.network import END_TO_END, PADDED
 from engine.process.job import Job, versions
 from engine.training import checkpoint
 from engine.training.checkpoint import FoundCheckpoint
@@ -136,10 +137,11 @@ class Proof:
         return max(self.expected, default=0)
 
     @classmethod
-    def of(cls, job: Job, found: FoundCheckpoint, *, drops: bool) -> "Proof":
+    def of(cls, job: Job, found: FoundCheckpoint, *, drops: bool, layout: str = "") -> "Proof":
         """The steps to repeat after the checkpoint `found`, from its manifest and the log.
 
-        `drops`: whether the model has dropout, which draws other numbers on another number of ranks.
+        `drops`: whether the model has dropout, which draws other numbers on another number of ranks. `layout` is that
+        of the rows now.
         """
         then, now = found.manifest, versions()
         changes = {name: [then.versions.get(name), now[name]] for name in now if then.versions.get(name) != now[name]}
@@ -151,6 +153,9 @@ class Proof:
         budget = then.config.get("micro_batch_tokens", now_budget)
         if budget != now_budget:  # with other micro-batches dropout draws other numbers
             job.notice(Message.of("resume_other_cut", old=budget, new=now_budget))
+            return cls(job, first)
+        if (then.layout, layout) == (END_TO_END, PADDED):
+            job.notice(Message.of("resume_other_layout"))
             return cls(job, first)
         if other_ranks and drops:
             job.notice(Message.of("resume_other_draws"))

@@ -124,7 +124,7 @@ def prepare(job: Job) -> Prepared:
     for source, rows in zip(sources, (train_rows, validation_rows), strict=True):
         require_positions(str(source.path), config, rows.longest(), places)
     job.world.together(lambda: _check_space(job, net, adapters), chosen=world.is_main)
-    ready, shards = _on_devices(net, config, world)
+    ready, shards = _on_devices(net, config, world, start)
     if ready.head_missing is not None:
         job.warn(ready.head_missing)
     for message in (*frozen.notices, ready.fallback, *ready.network.notices):
@@ -166,10 +166,13 @@ def prepare(job: Job) -> Prepared:
     )
 
 
-def _on_devices(net: Any, config: RunConfig, world: World) -> "tuple[OnDevice, Shards | None]":
+def _on_devices(
+    net: Any, config: RunConfig, world: World, start: FoundCheckpoint | None
+) -> "tuple[OnDevice, Shards | None]":
     if config.shard == "full":
         return divided(net, config, world)
-    return on_device(net, config, world.device, world.everyone), None
+    layout = start.manifest.layout if start is not None else ""
+    return on_device(net, config, world.device, world.everyone, layout), None
 
 
 def _first_model(job: Job, tokenizer: PreTrainedTokenizerBase, data: dict[str, str]) -> Any:

@@ -10,8 +10,8 @@ from engine.contract.harmless import harmless
 
 KERNEL_LOG = Path("/dev/kmsg")
 MOST_RECORDS = 20_000
-# "prio,seq,microseconds since boot,flags;NVRM: Xid (PCI:0000:01:00): 79, pid=…, GPU has fallen off the bus."
-XID = re.compile(rb"^\d+,\d+,(\d+),[^;]*;NVRM: Xid \(([^)]{1,40})\): (\d{1,4}), ?([^\n]{0,200})", re.MULTILINE)
+# "prio,seq,microseconds,flags;NVRM: Xid (PCI:0000:01:00): 79, pid=…, GPU has fallen off the bus."
+XID = re.compile(rb"^\d+,\d+,\d+,[^;]*;NVRM: Xid \(([^)]{1,40})\): (\d{1,4}), ?([^\n]{0,200})", re.MULTILINE)
 # Of the card, its memory, its links or its firmware, by NVIDIA's catalogue of Xid errors; others are a program's.
 HARDWARE = {48, 62, 63, 64, 74, 79, 92, 94, 95, 119, 120, 140}
 
@@ -33,25 +33,42 @@ class Xid:
         return f"Xid {self.number} ({self.place}): {self.words}"
 
 
-def xids(since: float, log: Path = KERNEL_LOG) -> list[Xid]:
-    """The errors since a monotonic time, oldest first; none where this user may not read the kernel's log."""
-    found: list[Xid] = []
-    with contextlib.suppress(OSError):
-        descriptor = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
-        try:
+class DriverLog:
+    """The kernel's log from now on.
+
+    Its records have a time of the kernel's own clock, which drifts from those that programs read, by seconds in a week
+    and by more over suspensions. So the place where the log ends now is kept, and no times are compared.
+    """
+
+    def __init__(self, log: Path = KERNEL_LOG) -> None:
+        self._descriptor: int | None = None
+        with contextlib.suppress(OSError):  # this user may not read it
+            self._descriptor = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+            os.lseek(self._descriptor, 0, os.SEEK_END)
+
+    def xids(self) -> list[Xid]:
+        """The errors since then that were not returned before, oldest first; none where the log cannot be read."""
+        found: list[Xid] = []
+        if self._descriptor is None:
+            return found
+        with contextlib.suppress(OSError):
             for _ in range(MOST_RECORDS):
-                record = _next(descriptor)
+                record = _next(self._descriptor)
                 if not record:
                     break
-                found += [_xid(match) for match in XID.finditer(record) if int(match[1]) >= since * 1e6]
-        finally:
-            os.close(descriptor)
-    return found
+                found += map(_xid, XID.finditer(record))
+        return found
+
+    def close(self) -> None:
+        """Lets go of the log."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = None
 
 
 def _xid(match: re.Match[bytes]) -> Xid:
-    place, words = (harmless(part.decode("utf-8", "replace")) for part in (match[2], match[4]))
-    return Xid(place, int(match[3]), words)
+    place, words = (harmless(part.decode("utf-8", "replace")) for part in (match[1], match[3]))
+    return Xid(place, int(match[2]), words)
 
 
 def _next(descriptor: int) -> bytes:

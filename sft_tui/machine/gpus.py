@@ -23,6 +23,7 @@ from functools import partial
 from typing import Any, TextIO
 
 from sft_tui.child_process import module_command
+from sft_tui.machine import mig
 
 INTERVAL_SECONDS = 2.0
 COUNT_SECONDS = 5.0  # a driver that takes longer to report the number of GPUs is of no use for training either
@@ -162,24 +163,55 @@ def _lines() -> Iterator[dict[str, Any]]:
     """The answer for each reading; the last one is the reason why there are no GPUs."""
     asked = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
-        if asked is not None and not re.match(r"GPU-|\s*\+?[0-9]", asked):
+        if asked is not None and not re.match(r"GPU-|MIG-|\s*\+?[0-9]", asked):
             raise LookupError("CUDA_VISIBLE_DEVICES names no GPU")  # no need to ask the driver
         import pynvml  # here, since importing this module for the count must not need it
 
         pynvml.nvmlInit()
-        while True:
-            yield {"gpus": _gpus(pynvml, asked), "why": ""}
+        for found in _readings(pynvml, asked):
+            yield {"gpus": [{**gpu, "place": place} for place, gpu in enumerate(found)], "why": ""}
     except Exception as error:  # of NVML, the binding, or our own code: the reader of the line must see it
         yield {"gpus": [], "why": _reason(error)}
 
 
-def _gpus(nvml: Any, asked: str | None) -> list[Gpu]:
-    """The readings of every visible GPU, in CUDA's order, each with its NVML index and its place in that order."""
-    count = nvml.nvmlDeviceGetCount()
+def _readings(nvml: Any, asked: str | None) -> Iterator[list[Gpu]]:
+    """The readings of every visible GPU in CUDA's order, each with its NVML index, again and again."""
+    count = _count(nvml)
+    instance = _instance(nvml, asked, count)  # the same as long as this process lives, even if its card is lost
+    while True:
+        if instance is None:
+            yield _gpus(nvml, asked, count)
+        else:
+            yield [_gpu(nvml, instance.card, instance.number)]
+        count = _count(nvml)
+
+
+def _instance(nvml: Any, asked: str | None, count: int) -> mig.Instance | None:
+    """The instance of a divided GPU that CUDA shows: the first one of those visible; None if GPUs are whole."""
+    every = range(count)
+    if asked is not None and asked.startswith("MIG-"):
+        entry = asked.partition(",")[0].strip()
+        found = mig.named(entry, mig.instances(nvml, every))
+        if found is None:
+            raise LookupError(f"no instance of a GPU is called {entry}, as CUDA_VISIBLE_DEVICES has it")
+        return found
+    return next(mig.instances(nvml, every if asked is None else _chosen(nvml, asked, count)), None)
+
+
+def _gpus(nvml: Any, asked: str | None, count: int) -> list[Gpu]:
+    """The readings of every visible GPU that is not divided."""
+    chosen = list(range(count)) if asked is None else _chosen(nvml, asked, count)
+    divided = mig.divided(nvml, chosen)
+    if chosen == divided:
+        raise LookupError("MIG divides the GPU, and it has no instance that this process may use")
+    return [_gpu(nvml, index) for index in chosen if index not in divided]
+
+
+def _count(nvml: Any) -> int:
+    count = int(nvml.nvmlDeviceGetCount())
     if not count:
         raise LookupError("the driver knows no GPU")
-    chosen = range(count) if asked is None else _chosen(nvml, asked, count)
-    return [{**_gpu(nvml, index), "place": place} for place, index in enumerate(chosen)]
+    return count
 
 
 def _chosen(nvml: Any, asked: str, count: int) -> list[int]:
@@ -195,17 +227,21 @@ def _uuid(nvml: Any, index: int) -> object:
     return nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetHandleByIndex(index))
 
 
-def _gpu(nvml: Any, index: int) -> Gpu:
+def _gpu(nvml: Any, index: int, instance: int | None = None) -> Gpu:
+    """The readings of a GPU, or of an instance of it."""
     try:
-        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        card = handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        if instance is not None:
+            handle = nvml.nvmlDeviceGetMigDeviceHandleByIndex(card, instance)
     except Exception as error:
         absent = f"{NOT_AVAILABLE}: {_reason(error)}"
         return {"index": index, "name": absent, "readings": dict.fromkeys(READINGS, absent)}
+    of = {name: card if name in OF_THE_CARD else handle for name in READINGS}
     return {
         "index": index,
         "name": _text(partial(nvml.nvmlDeviceGetName, handle)),
-        "capability": _text(partial(_capability, nvml, handle)),
-        "readings": {name: _text(partial(read, nvml, handle)) for name, read in READINGS.items()},
+        "capability": _text(partial(_capability, nvml, card)),
+        "readings": {name: _text(partial(read, nvml, of[name])) for name, read in READINGS.items()},
     }
 
 
@@ -235,6 +271,9 @@ READINGS: Mapping[str, Callable[[Any, Any], object]] = {
     "power": lambda nvml, handle: _watts(nvml.nvmlDeviceGetPowerUsage(handle)),
     "power_limit": lambda nvml, handle: _watts(nvml.nvmlDeviceGetEnforcedPowerLimit(handle)),
 }
+
+
+OF_THE_CARD = {"temperature", "power", "power_limit"}  # even if it is divided into instances
 
 
 def _text(read: Callable[[], object]) -> str:

@@ -26,7 +26,7 @@ from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
 from engine.contract.stream import EventWriter, next_attempt
 from engine.contract.texts import language
 from sft_tui.history import Follower
-from sft_tui.machine.driver_log import xids
+from sft_tui.machine.driver_log import DriverLog
 from sft_tui.machine.host import SAMPLE_SECONDS, Readings, oom_kills
 from sft_tui.output import echo
 from sft_tui.plain_log import PlainLog, complete
@@ -59,7 +59,7 @@ class Supervisor:
         self._notices = Notices(run_dir, self._log)
         self._facts = Facts()
         self._readings: deque[events.Host] = deque(maxlen=READINGS_KEPT)
-        self._kills_before, self._began = oom_kills(), time.monotonic()
+        self._kills_before, self._driver_log = oom_kills(), DriverLog()
         self._asked: FirstRequest | None = None
         self._now_at = self._first_end_at = 0.0
         self._sampled_at = self._saved_at = 0.0
@@ -197,7 +197,7 @@ class Supervisor:
         self._facts.state = self._follower.state
         self._facts.readings = tuple(self._readings)
         self._facts.oom_kills = max(0, oom_kills() - self._kills_before)
-        self._facts.xids = xids(self._began) if self._follower.state.gpus else ()
+        self._facts.xids = self._driver_log.xids() if self._follower.state.gpus else ()
         self._facts.stop_asked = bool(self.run_dir.stop_requested())
         state = self._follower.state
         end = state.ended if state.attempt == self.attempt else None
@@ -208,6 +208,7 @@ class Supervisor:
         self._follower.save()
         self._log.close()
         self._plain_log.close()
+        self._driver_log.close()
         if not self.refused_at_once:
             self._notices.end(end)
         return end.exit_code

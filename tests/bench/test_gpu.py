@@ -10,7 +10,7 @@ from bench.gpu import UnavailableError, rate, reason
 from bench.gpu_table import RESUME, SIDES, TESTS, losses
 
 ROOT = Path(__file__).parents[2]
-LINES = 20
+LINES = 22
 
 
 def walked(*options: str, limit: float) -> list[str]:

@@ -39,8 +39,11 @@ class Mask(Protocol):
 class Pass(Protocol):
     """A forward pass over rows: what it makes of a model's rule."""
 
-    def mask(self, seen: Seen | None) -> Mask:
-        """The mask of one kind of layer; without `seen` a token sees itself and all before it."""
+    def mask(self, seen: Seen | None, size: int | None = None) -> Mask:
+        """The mask of one kind of layer; without `seen` a token sees itself and all before it.
+
+        `size` is that of the rule's window or chunk, in tokens, if it says so.
+        """
         ...
 
 
@@ -63,7 +66,7 @@ class EndToEnd:
 
     rows: Rows
 
-    def mask(self, seen: Seen | None) -> Mask:
+    def mask(self, seen: Seen | None, size: int | None = None) -> Mask:  # noqa: ARG002
         """The mask, with the places that are hidden though they come before, if a row is long enough to have some."""
         if seen is None:
             return _RowByRow(self.rows, None, self.rows.longest)
@@ -125,7 +128,13 @@ def _attention(
 
 
 def _mask(
-    *, mask_function: Callable[..., Any], batch_size: int, q_length: int, use_vmap: bool = False, **_more: Any
+    *,
+    mask_function: Callable[..., Any],
+    batch_size: int,
+    q_length: int,
+    local_size: int | None = None,
+    use_vmap: bool = False,
+    **_more: Any,
 ) -> Mask:
     """The mask function, which is called once for each kind of layer; a batch of one is a row if none are under way."""
     rows = _under_way.get(None) or (EndToEnd(Rows((q_length,))) if batch_size == 1 else None)
@@ -139,7 +148,7 @@ def _mask(
         found: Tensor = mask_function(none, none, queries[None, None], keys[None, None])
         return found.expand(1, 1, len(queries), keys.shape[-1])[0, 0]
 
-    return rows.mask(seen)
+    return rows.mask(seen, local_size)
 
 
 def end_to_end(ids: Tensor, rows: Rows) -> dict[str, Tensor]:

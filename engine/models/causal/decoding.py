@@ -129,7 +129,7 @@ class _Step(Pass):
     counts: Tensor
     keys: int
 
-    def mask(self, seen: Seen | None) -> Mask:
+    def mask(self, seen: Seen | None, size: int | None = None) -> Mask:  # noqa: ARG002
         """What each row's token sees."""
         places, here = torch.arange(self.keys)[None], self.counts[:, None]
         return _StepMask(places <= here if seen is None else seen(here, places))

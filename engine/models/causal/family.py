@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from engine.models.loss import Head
-    from engine.models.network import Network
+    from engine.models.network import Agreement, Network
     from engine.models.sharding import Shards
     from engine.process.world import World
 
@@ -112,11 +112,13 @@ class Causal(Family):
                 parameter.data = state[name]
         return model
 
-    def network(self, model: Any, head: "Head | None", chunk: int, *, bf16: bool) -> "Network":
+    def network(
+        self, model: Any, head: "Head | None", chunk: int, *, bf16: bool, agreement: "Agreement | None" = None
+    ) -> "Network":
         """Over rows end to end if that computes the same, else padded."""
         from engine.models.causal.choice import chosen
 
-        return chosen(model, head, chunk, bf16=bf16)
+        return chosen(model, head, chunk, bf16=bf16, agreement=agreement)
 
     def sharded(
         self, model: Any, shards: "Shards", world: "World", *, separable: bool, chunk: int, bf16: bool

@@ -1,4 +1,7 @@
-"""Any causal model of transformers, run unchanged on rows padded to the longest of them."""
+"""Any causal model of transformers, run unchanged on rows padded to the longest of them.
+
+And what this has in common with rows end to end on a GPU: the rows of a step are sent there by one copy.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,21 +16,45 @@ from engine.models.causal.computed import CausalNetwork, Given
 from engine.models.causal.learned import places_of, targets_of
 from engine.models.causal.replies import generated
 from engine.models.loss import Head
+from engine.models.network import PADDED
 from engine.models.padding import Uploads, attention_mask, rows_of
 
 
-class PaddedCausal(CausalNetwork):
-    """A causal model that trains and is scored on rows padded on the right."""
-
-    measure = Measure.ROWS
+class SentCausal(CausalNetwork):
+    """A causal model on a device that rows are sent to, and whose replies are transformers' own."""
 
     def __init__(self, model: Any, head: Head | None, chunk: int, *, bf16: bool) -> None:
         super().__init__(model, head, chunk, bf16=bf16)
-        self._uploads = Uploads(_laid_out, self._device)
+        self._uploads = Uploads(self._laid_out, self._device)
 
     def send(self, micro_batches: Sequence[Sequence[Row]]) -> None:
         """Brings the rows of a step to the device by one copy."""
         self._uploads.send(micro_batches)
+
+    def replies(self, prompts: Sequence[Tensor], longest: int) -> list[list[int]]:
+        """Greedy replies to some prompts, as token ids, with the token that ends them."""
+        with self._in_its_kind():
+            return generated(self.model, prompts, longest, self._device)
+
+    @staticmethod
+    def _laid_out(rows: Sequence[Row]) -> list[Tensor]:
+        """What is sent of some rows, int64, on the host."""
+        raise NotImplementedError
+
+
+class PaddedCausal(SentCausal):
+    """A causal model that trains and is scored on rows padded on the right."""
+
+    measure = Measure.ROWS
+    layout = PADDED
+
+    @staticmethod
+    def _laid_out(rows: Sequence[Row]) -> list[Tensor]:
+        """The ids, (rows, longest), lengths, the places that predict learned tokens, and these."""
+        ids = nn.utils.rnn.pad_sequence([torch.from_numpy(row.ids) for row in rows], batch_first=True)
+        width = ids.shape[1]
+        places = places_of(rows, range(0, len(rows) * width, width))
+        return [ids, torch.tensor([len(row.ids) for row in rows]), places, targets_of(rows)]
 
     def _batch(self, rows: Sequence[Row]) -> tuple[Given, Tensor]:
         ids, lengths, places, targets = self._uploads.take(rows)
@@ -38,16 +65,3 @@ class PaddedCausal(CausalNetwork):
         """What the model is run within for some rows: the masks of these lengths too."""
         with super()._computing(rows), rows_of([len(row.ids) for row in rows]):
             yield
-
-    def replies(self, prompts: Sequence[Tensor], longest: int) -> list[list[int]]:
-        """Greedy replies to some prompts, as token ids, with the token that ends them."""
-        with self._in_its_kind():
-            return generated(self.model, prompts, longest, self._device)
-
-
-def _laid_out(rows: Sequence[Row]) -> list[Tensor]:
-    """The ids of some rows, (rows, longest), their lengths, the places that predict learned tokens, and these."""
-    ids = nn.utils.rnn.pad_sequence([torch.from_numpy(row.ids) for row in rows], batch_first=True)
-    width = ids.shape[1]
-    places = places_of(rows, range(0, len(rows) * width, width))
-    return [ids, torch.tensor([len(row.ids) for row in rows]), places, targets_of(rows)]

@@ -26,7 +26,7 @@ def reason_to_pad(model: Any, head: Head | None) -> Phrase | None:
     if not type(model)._can_set_attn_implementation():
         return Phrase("padded.own_attention")
     try:
-        with _as_it_was(model), torch.no_grad(), in_its_kind(model):
+        with as_it_was(model), torch.no_grad(), in_its_kind(model):
             found = _reason(model, head)
     except UnsupportedError as error:
         found = Phrase(f"padded.{error}")
@@ -71,10 +71,11 @@ def _output(model: Any, head: Head | None, inputs: dict[str, Tensor]) -> Tensor:
 
 
 @contextmanager
-def _as_it_was(model: Any) -> Iterator[None]:
+def as_it_was(model: Any) -> Iterator[None]:
     """Leaves the modes of all modules, and the random numbers, as they were."""
     modes = {module: module.training for module in model.modules()}
-    with torch.random.fork_rng(devices=[]):
+    device = next(model.parameters()).device
+    with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
         try:
             yield
         finally:

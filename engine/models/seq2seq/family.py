@@ -98,7 +98,7 @@ class Seq2Seq(Family):
         """A prompt, and the first tokens of a label."""
         return {"input_ids": ids, "attention_mask": ids.new_ones(ids.shape), "decoder_input_ids": ids[:, :4]}
 
-    def network(self, model: Any, head: "Head | None", chunk: int, *, bf16: bool) -> "Network":
+    def network(self, model: Any, head: "Head | None", chunk: int, *, bf16: bool, **_more: Any) -> "Network":
         """transformers' own forward pass over padded rows, under autocast."""
         from engine.models.seq2seq.padded import PaddedNetwork  # loads transformers' models, which packed ones avoid
 

@@ -33,11 +33,12 @@ class PaddedNetwork(Network):
         self._device = next(model.parameters()).device
         self._kind = torch.bfloat16 if autocast else torch.float32  # of products
         self._uploads = Uploads(self._laid_out, self._device)
+        self._without_prompts = Uploads(lambda rows: self._laid_out(rows)[1:], self._device)  # which are encoded
         self._encodings: Encodings | None = None
 
     def send(self, micro_batches: Sequence[Sequence[Row]]) -> None:
-        """Brings the rows of a step to the device by one copy."""
-        self._uploads.send(micro_batches)
+        """Brings the rows of a step to the device by one copy, without prompts whose encodings are kept."""
+        (self._uploads if self._encodings is None else self._without_prompts).send(micro_batches)
 
     def drop_frozen_fp32(self) -> None:
         """Keeps frozen weights of linear layers only in the dtype that autocast gives them at every product."""
@@ -69,21 +70,13 @@ class PaddedNetwork(Network):
             found = self.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
         return [row[:length] for row, length in zip(found.to(self._kind).cpu(), lengths, strict=True)]
 
-    def _encoded(self, inputs: dict[str, Any], samples: Sequence[int] | None) -> dict[str, Any]:
-        """The model's inputs with kept encodings in place of prompts, if there are any."""
-        if samples is None or self._encodings is None:
-            return inputs
-        rows = nn.utils.rnn.pad_sequence(self._encodings.of(samples), batch_first=True)
-        output = BaseModelOutput(last_hidden_state=placement.copied(rows, self._device))
-        return {**{name: value for name, value in inputs.items() if name != "input_ids"}, "encoder_outputs": output}
-
     def summed_loss(self, rows: Sequence[Row], samples: Sequence[int] | None = None) -> Tensor:
         """Cross-entropy summed over the label tokens of some rows, float64, with its graph.
 
         `samples` are the rows' numbers in the training file, by which kept encodings are found.
         """
-        batch, places, targets = self._batch(rows)
-        inputs = self._encoded(batch, samples)
+        kept = self._encodings if samples is not None else None
+        inputs, places, targets = self._batch(rows) if kept is None else self._encoded(rows, kept.of(samples or ()))
         with self._in_its_kind(), self._masks(rows):
             if self._head is None:
                 logits = self.model(**inputs, use_cache=False).logits.flatten(0, 1)[places].float()
@@ -124,11 +117,19 @@ class PaddedNetwork(Network):
             token = choose(found.logits[0, -1])
             yield token
 
-    def _batch(self, rows: Sequence[Row]) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    def _batch(self, rows: Sequence[Row]) -> tuple[dict[str, Any], Tensor, Tensor]:
         """The model's inputs, the places of label tokens among all of its outputs, and these tokens."""
         ids, lengths, before, places, targets = self._uploads.take(rows)
         mask = attention_mask(lengths, ids.shape[1])
         return {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": before}, places, targets
+
+    def _encoded(self, rows: Sequence[Row], kept: list[Tensor]) -> tuple[dict[str, Any], Tensor, Tensor]:
+        """The same with the encodings of these rows in place of their prompts."""
+        lengths, before, places, targets = self._without_prompts.take(rows)
+        encodings = nn.utils.rnn.pad_sequence(kept, batch_first=True)
+        output = BaseModelOutput(last_hidden_state=placement.copied(encodings, self._device))
+        mask = attention_mask(lengths, encodings.shape[1])
+        return {"attention_mask": mask, "decoder_input_ids": before, "encoder_outputs": output}, places, targets
 
     def _laid_out(self, rows: Sequence[Row]) -> list[Tensor]:
         """What `_batch` takes, made on the host, so that nothing on the device has to be waited for."""

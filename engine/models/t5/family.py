@@ -115,7 +115,7 @@ class T5(Seq2Seq, FamilyBySettings):
         """No limits: positions are relative."""
         return {}
 
-    def network(self, model: Any, head: "Head | None", chunk: int, *, bf16: bool) -> "Network":
+    def network(self, model: Any, head: "Head | None", chunk: int, *, bf16: bool, **_more: Any) -> "Network":
         """Packed if that is possible, else padded."""
         from engine.models.t5.packed import packed_network
 

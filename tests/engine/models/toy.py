@@ -84,6 +84,6 @@ class Toy(Family):
     def build(self, settings: dict[str, Any], state: dict[str, Tensor], path: Path, *, packed: bool) -> ToyModel:  # noqa: ARG002
         return ToyModel(settings, state)
 
-    def network(self, model: ToyModel, head: Head | None, chunk: int, *, bf16: bool) -> ToyNetwork:  # noqa: ARG002
+    def network(self, model: ToyModel, head: Head | None, chunk: int, **_more: Any) -> ToyNetwork:
         assert head is not None, "it is declared by `plain_head`"
         return ToyNetwork(model, head, chunk)

@@ -1,6 +1,7 @@
 """How often the host waits for a GPU in a step, counted on the processor, which takes a GPU's way through the code."""
 
 import copy
+import warnings
 from collections import Counter
 from typing import Any
 
@@ -13,7 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.contract.config import RunConfig
 from engine.cpu import placement
+from engine.models.causal import varlen
 from engine.models.causal.padded import PaddedCausal
+from engine.models.causal.varlen import VarlenCausal
 from engine.models.freezing import set_training_mode, trained_parameters
 from engine.models.lora import AdaptedLinear
 from engine.models.on_device import find_head
@@ -23,8 +26,9 @@ from engine.process.world import World
 from engine.training import optim
 from engine.training.step import StepRunner
 from tests.engine.models.adapters import learning, settings
-from tests.engine.models.causal import exact
+from tests.engine.models.causal import exact, varlen_kernel
 from tests.engine.models.small import random_rows, small_t5
+from tests.engine.on_gpus import on_gpus
 from tests.engine.training.test_causal_step import Held
 
 READS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim"}
@@ -65,23 +69,42 @@ class Copies(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.fixture(autouse=True)
+def _without_the_gpus_kernel(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("gpu") is None:
+        monkeypatch.setattr(varlen, "kernel", lambda: varlen_kernel.varlen_attn)
+
+
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placement, "on_host", lambda _: False)
 
 
-def t5(*, bf16: bool, lora: bool = False) -> tuple[PaddedNetwork, list[Any]]:
+def t5(*, bf16: bool, lora: bool = False, device: str = "cpu") -> tuple[PaddedNetwork, list[Any]]:
     net = small_t5("t5")
     if lora:
         learning(net, settings())
+    net.to(device)
     return PaddedNetwork(net, find_head(net), 7, autocast=bf16), random_rows()
 
 
-def llama(*, bf16: bool, lora: bool = False) -> tuple[PaddedCausal, list[Any]]:
+def llama(*, bf16: bool, lora: bool = False, device: str = "cpu") -> tuple[PaddedCausal, list[Any]]:
     net = exact.drawn("llama")
     if lora:
         learning(net, settings())
+    net.to(device)
     return PaddedCausal(net, find_head(net), 5, bf16=bf16), exact.random_rows()
+
+
+def varlen_llama(*, bf16: bool, lora: bool = False, device: str = "cpu") -> tuple[VarlenCausal, list[Any]]:
+    net = exact.drawn("llama", num_attention_heads=2, num_key_value_heads=1)  # of 8 numbers, which a GPU's kernel takes
+    if lora:
+        learning(net, settings())
+    net.to(device)
+    return VarlenCausal(net, find_head(net), 5, bf16=bf16), exact.random_rows()
+
+
+MODELS = (t5, llama, varlen_llama)
 
 
 def step_of(network: Any, rows: list[Any], world: World, budget: int) -> tuple[Any, dict[str, Any]]:
@@ -94,7 +117,7 @@ def step_of(network: Any, rows: list[Any], world: World, budget: int) -> tuple[A
     return found, {name: part.grad for name, part in trained.items() if part.grad is not None}
 
 
-@pytest.mark.parametrize("model", [t5, llama])
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_the_host_waits_twice_a_step_and_weights_are_cast_once(cpu_world: World, model: Any) -> None:
     network, rows = model(bf16=True)
@@ -108,7 +131,7 @@ def test_the_host_waits_twice_a_step_and_weights_are_cast_once(cpu_world: World,
     assert waits.found == {"_local_scalar_dense": 1, "copies to the host": 1}
 
 
-@pytest.mark.parametrize("model", [t5, llama])
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_with_adapters_only_what_learns_is_cast(cpu_world: World, model: Any) -> None:
     """Frozen weights lie there in bf16; the head of a T5 that is its fp32 embeddings too is cast once."""
@@ -125,7 +148,7 @@ def test_with_adapters_only_what_learns_is_cast(cpu_world: World, model: Any) ->
     assert all(layer.weight.dtype == torch.bfloat16 for layer in linear)
 
 
-@pytest.mark.parametrize("model", [t5, llama])
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_a_step_is_uploaded_at_once(cpu_world: World, monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
     sent: list[int] = []
@@ -141,11 +164,11 @@ def test_a_step_is_uploaded_at_once(cpu_world: World, monkeypatch: pytest.Monkey
     found = step_of(network, rows, cpu_world, 1)[0]
     assert (found.loss, found.rows) == (expected.loss, expected.rows)
     assert len(sent) == 1
-    assert sent[0] == found.micro_batches * (5 if model is t5 else 4)
+    assert sent[0] == found.micro_batches * (4 if model is llama else 5)
 
 
 @pytest.mark.parametrize("orphaned", [False, True])
-@pytest.mark.parametrize("model", [t5, llama])
+@pytest.mark.parametrize("model", MODELS)
 def test_gradients_of_ranks_are_summed_before_their_losses(
     cpu_world: World, monkeypatch: pytest.MonkeyPatch, model: Any, orphaned: bool
 ) -> None:
@@ -175,7 +198,7 @@ def test_gradients_of_ranks_are_summed_before_their_losses(
 
 
 @pytest.mark.parametrize("name", ["adafactor", "adamw"])
-@pytest.mark.parametrize("model", [t5, llama])
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_an_update_waits_for_nothing(model: Any, name: str) -> None:
     network, _ = model(bf16=True)
@@ -191,18 +214,53 @@ def test_an_update_waits_for_nothing(model: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
-@pytest.mark.parametrize("model", [t5, llama])
+@pytest.mark.parametrize("model", MODELS)
 def test_a_gpus_way_gives_the_same_loss_and_gradient(
     cpu_world: World, monkeypatch: pytest.MonkeyPatch, model: Any, bf16: bool
 ) -> None:
     network, rows = model(bf16=bf16)
     network.model.eval()
-    here, expected = step_of(network, rows, cpu_world, 60)
+    here, expected = step_of(network, rows, cpu_world, 40)
     expected = copy.deepcopy(expected)
     monkeypatch.setattr(placement, "on_host", lambda _: False)
-    there, found = step_of(network, rows, cpu_world, 60)
+    there, found = step_of(network, rows, cpu_world, 40)
     assert there.micro_batches == here.micro_batches > 1
     assert there.loss == pytest.approx(here.loss, rel=1e-6)
     assert there.grad_norm == pytest.approx(here.grad_norm, rel=1e-2 if bf16 else 1e-5)
     assert [row[:2] for row in there.rows] == [row[:2] for row in here.rows]
     assert exact.apart(found, {name: part.double() for name, part in expected.items()}) <= (1e-2 if bf16 else 1e-5)
+
+
+@pytest.mark.gpu
+@on_gpus
+@pytest.mark.parametrize("model", MODELS)
+def test_on_a_gpu_the_host_waits_twice_a_step(cpu_world: World, model: Any) -> None:
+    network, rows = model(bf16=True, device="cuda")
+    set_training_mode(network.model)
+    step_of(network, rows, cpu_world, 1)  # the first starts libraries
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            result, _ = step_of(network, rows, cpu_world, 1)
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+    assert result.micro_batches == len(rows) > 3
+    waits = [str(one.message) for one in said if "synchronizing" in str(one.message)]
+    assert len(waits) <= 2, waits
+
+
+@pytest.mark.gpu
+@on_gpus
+@pytest.mark.parametrize("model", [t5, llama])
+def test_on_a_gpu_a_step_has_the_loss_and_gradient_of_the_cpu(cpu_world: World, model: Any) -> None:
+    results = []
+    for device in ("cpu", "cuda"):
+        network, rows = model(bf16=False, device=device)
+        network.model.eval()
+        result, gradients = step_of(network, rows, cpu_world, 60)
+        results.append((result, {name: part.double().cpu() for name, part in gradients.items()}))
+    (here, expected), (there, found) = results
+    assert there.loss == pytest.approx(here.loss, rel=1e-4)
+    assert exact.apart(found, expected) <= 1e-3

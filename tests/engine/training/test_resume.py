@@ -17,8 +17,10 @@ from engine.contract.messages import InputError, Message
 from engine.contract.outputdir import OutputDir
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
+from engine.models import on_device as on_device_module
+from engine.models.network import END_TO_END, PADDED, Network
 from engine.process.job import Job
-from engine.training import checkpoint, resume
+from engine.training import checkpoint, resume, setup
 from engine.training.resume import TOLERANCE, Proof
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ PROOFS = {
     "resume_disproved",
     "resume_drift",
     "resume_other_cut",
+    "resume_other_layout",
 }
 NEAR = 1 + 0.9 * TOLERANCE["cpu"]
 FAR = 1 + 1.1 * TOLERANCE["cpu"]
@@ -210,6 +213,27 @@ def test_a_resume_with_half_the_budget_is_accepted(run_here: "Runner", tmp_path:
     assert (run.code, run.ended.reason) == (0, "finished"), run.ended.message.text()
     (message,) = said(run).values()
     assert (message.code, message.args) == ("resume_other_cut", {"old": 128, "new": 64})
+
+
+@pytest.mark.parametrize(("before", "now"), [(END_TO_END, PADDED), (END_TO_END, END_TO_END), (PADDED, PADDED)])
+def test_a_resume_keeps_the_layout_of_rows_or_says_that_it_cannot(
+    run_here: "Runner", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, now: str
+) -> None:
+    """A GPU that is no longer there, or another torch, may leave no choice."""
+    asked: list[str] = []
+
+    def on_device(*given: Any) -> Any:
+        asked.append(given[-1])
+        return own(*given)
+
+    own = on_device_module.on_device
+    monkeypatch.setattr(setup, "on_device", on_device)
+    monkeypatch.setattr(Network, "layout", before)
+    folder = ended_at(CUT, run_here, tmp_path)
+    monkeypatch.setattr(Network, "layout", now)
+    run = run_here(folder=folder, resume=True)
+    assert (run.code, asked) == (0, ["", before])
+    assert list(said(run)) == (["resume_proved"] if before == now else ["resume_other_layout"])
 
 
 @pytest.mark.parametrize("more", [{"eval_batch_rows": 2}, {"save_steps": 3, "hang_seconds": 9.0}, {"sample_rows": 1}])

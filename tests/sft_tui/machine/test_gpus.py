@@ -229,6 +229,67 @@ def test_visible_devices_are_read_as_cuda_reads_them(asked: str, chosen: list[in
     assert visible(asked, ["GPU-a", "GPU-b1", "GPU-b2"]) == chosen
 
 
+FIRST, SECOND = "NVIDIA A100-SXM4-40GB MIG 1g.5gb", "NVIDIA A100-SXM4-40GB MIG 3g.20gb"
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "gigabytes"),
+    [
+        ("MIG-5a6b0000-0002", SECOND, 20),
+        ("MIG-5a6b0000-0001,MIG-5a6b0000-0002", FIRST, 5),  # CUDA shows a process one instance
+        ("MIG-GPU-aab20000-0000/2/0", SECOND, 20),  # as drivers before 470 have it
+        ("1", FIRST, 5),
+        ("GPU-aab2", FIRST, 5),
+        (None, FIRST, 5),  # and no whole GPU next to it
+    ],
+)
+def test_an_instance_of_a_gpu_has_the_memory_of_the_instance(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, asked: str | None, name: str, gigabytes: int
+) -> None:
+    driver("mig")
+    if asked is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", asked)
+    (one,) = gpus.usable()
+    assert (one.index, one.name, one.total, one.free) == (1, name, gigabytes * 2**30, (gigabytes - 1) * 2**30)
+    assert one.bf16
+    assert gpus.fault() == ""
+    (gpu,) = gpus.found()[0]
+    assert gpu["place"] == 0
+    assert (gpu["readings"]["temperature"], gpu["readings"]["power"]) == ("72", "149.2")  # of the card
+    assert gpu["readings"]["utilization"] == "N/A: Not Supported"
+
+
+@pytest.mark.parametrize(
+    ("mode", "asked", "why"),
+    [
+        ("mig", "MIG-5a6b", "no instance of a GPU is called MIG-5a6b, as CUDA_VISIBLE_DEVICES has it"),  # both are
+        ("mig", "MIG-other", "no instance of a GPU is called MIG-other, as CUDA_VISIBLE_DEVICES has it"),
+        ("two_gpus", "MIG-5a6b0000-0001", "no instance of a GPU is called MIG-5a6b0000-0001, as CUDA_VISIBLE_DEVICES"),
+        ("mig_empty", "1", "MIG divides the GPU, and it has no instance that this process may use"),
+        ("mig_both_empty", None, "MIG divides the GPU, and it has no instance that this process may use"),
+    ],
+)
+def test_without_the_instance_that_is_meant_the_reason_is_named(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, mode: str, asked: str | None, why: str
+) -> None:
+    driver(mode)
+    if asked is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", asked)
+    assert gpu_count() == 0
+    assert gpus.fault().startswith(why)
+
+
+@pytest.mark.parametrize(("mode", "asked"), [("mig", "0"), ("mig_empty", None)])
+def test_a_whole_gpu_is_used_next_to_a_divided_one(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, mode: str, asked: str | None
+) -> None:
+    driver(mode)
+    if asked is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", asked)
+    (one,) = gpus.usable()
+    assert (one.index, one.name, one.total) == (0, "NVIDIA GeForce RTX 3060", 12 * 2**30)
+
+
 def test_a_driver_that_crashes_counts_as_none(driver: Driver, tmp_path: Path) -> None:
     driver("segfault")
     assert gpu_count() == 0

@@ -253,6 +253,30 @@ def test_kept_encodings_give_the_same_loss_and_are_made_once(
     assert (again.item(), len(calls)) == (found.item(), before)
 
 
+def test_prompts_whose_encodings_are_kept_are_not_sent(
+    monkeypatch: pytest.MonkeyPatch, cpu_world: World, tmp_path: Path, net: Any
+) -> None:
+    sent: list[int] = []
+
+    def uploaded(tensors: list[Tensor], _device: torch.device) -> list[Tensor]:
+        sent.append(sum(tensor.numel() for tensor in tensors))
+        return placement.parted(placement.laid(tensors), tensors)
+
+    monkeypatch.setattr(placement, "uploaded", uploaded)
+    network, rows = PaddedNetwork(frozen(net, "encoder,embeddings"), find_head(net), 7, autocast=False), random_rows()
+    net.eval()
+    store: Any = Prompts(rows)
+    batches = [([1, 0], [rows[1], rows[0]]), ([2], [rows[2]])]
+    found = []
+    for _ in range(2):
+        network.send([some for _, some in batches])
+        found.append([network.summed_loss(some, samples).item() for samples, some in batches])
+        assert network.keep_encodings(store, tmp_path / "encodings", cpu_world, writes=True)
+    prompts = sum(len(some) * max(len(row.prompt) for row in some) for _, some in batches)
+    assert sent == [sent[0], sent[0] - prompts]  # one copy a step
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+
+
 def test_nothing_is_kept_of_an_encoder_that_learns(monkeypatch: pytest.MonkeyPatch, net: Any) -> None:
     network, store = PaddedNetwork(net, None, 7, autocast=False), Prompts(random_rows())
     held: Any = store
