@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.contract.rundir import RunDir
 from engine.process.job import execute, leave
-from engine.process.world import World
+from engine.process.joining import joined
 from engine.training.trial import rehearse
 
 OOM_SCORE = 1000  # the first process to be killed if memory runs out
@@ -21,4 +21,5 @@ def _prefer_for_oom_kill() -> None:
 
 if __name__ == "__main__":
     _prefer_for_oom_kill()
-    leave(execute(World(), RunDir(Path(sys.argv[1])), rehearse))
+    run_dir = RunDir(Path(sys.argv[1]))
+    leave(execute(joined(run_dir), run_dir, rehearse))

@@ -14,7 +14,7 @@ from engine.models.network import packs
 from engine.models.on_device import on_device
 from engine.models.registry import family_for, family_of
 from engine.process.job import Job, execute, leave
-from engine.process.world import World
+from engine.process.joining import joined
 from engine.training.evaluation import Evaluator
 from engine.training.score_events import emit_ceiling, emit_score, eval_event
 
@@ -46,4 +46,5 @@ def score(job: Job) -> Message:
 
 
 if __name__ == "__main__":
-    leave(execute(World(), RunDir(Path(sys.argv[1])), score))
+    run_dir = RunDir(Path(sys.argv[1]))
+    leave(execute(joined(run_dir), run_dir, score))

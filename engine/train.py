@@ -5,8 +5,9 @@ from pathlib import Path
 
 from engine.contract.rundir import RunDir
 from engine.process.job import execute, leave
-from engine.process.world import World
+from engine.process.joining import joined
 from engine.training.loop import train
 
 if __name__ == "__main__":
-    leave(execute(World(), RunDir(Path(sys.argv[1])), train))
+    run_dir = RunDir(Path(sys.argv[1]))
+    leave(execute(joined(run_dir), run_dir, train))

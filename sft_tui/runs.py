@@ -17,7 +17,7 @@ from engine.contract import certificate
 from engine.contract.bounds import as_json
 from engine.contract.events import Eval, RunEnded
 from engine.contract.files import read_end
-from engine.contract.locks import FolderLock, holder_of, is_locked, shares_lock
+from engine.contract.locks import FolderLock, Holder, holder_of, is_locked, lives_elsewhere, shares_lock
 from engine.contract.messages import BusyError, InputError, Value
 from engine.contract.outputdir import OutputDir
 from engine.contract.processes import ProcessId, boot_id, read_processes
@@ -225,7 +225,7 @@ def read_run(run_dir: RunDir) -> Run:
     if not alive:
         follower.poll()  # its last events may have been written in between
         state = follower.state
-        alive = _has_no_end(run_dir, state) and _others_report(run_dir)
+        alive = _has_no_end(run_dir, state) and _others_report(run_dir, record)
         if not alive and (follower.is_behind or _has_no_end(run_dir, state)):
             state = _settled(run_dir, record, follower)
     return located(Run(run_dir, record, state, alive, written))
@@ -259,8 +259,13 @@ def is_alive(run_dir: RunDir, record: RunRecord) -> bool:
     return is_locked(run_dir.path) or _trains(run_dir, record)
 
 
-def _others_report(run_dir: RunDir) -> bool:
-    """Whether ranks on other machines still beat: if the first is gone, one of them is about to certify that."""
+def _others_report(run_dir: RunDir, record: RunRecord) -> bool:
+    """Whether ranks on other machines still beat: if the first is gone, one of them is about to certify that.
+
+    If the run was locked on another machine, it may also be the lock that cannot be seen on this one.
+    """
+    if lives_elsewhere(run_dir, _holder(run_dir, record)):
+        return True
     with contextlib.suppress(OSError):
         newest = max((path.stat().st_mtime for path in run_dir.other_events()), default=0.0)
         return abs(time.time() - newest) < BEATING_SECONDS
@@ -268,8 +273,18 @@ def _others_report(run_dir: RunDir) -> bool:
 
 
 def _trains(run_dir: RunDir, record: RunRecord) -> bool:
-    folder = record.output.path
-    return record.job == "train" and holder_of(folder).run_dir == str(run_dir.path.absolute()) and is_locked(folder)
+    return bool(_holder_of_output(run_dir, record).pid) and is_locked(record.output.path)
+
+
+def _holder(run_dir: RunDir, record: RunRecord) -> Holder:
+    """Who signed the lock of the run's folder or, if a launcher started it, of its output folder."""
+    return _holder_of_output(run_dir, record) if record.launch.launcher else holder_of(run_dir.path)
+
+
+def _holder_of_output(run_dir: RunDir, record: RunRecord) -> Holder:
+    """Who signed the lock of the output folder for this run; an empty Holder if nobody did."""
+    holder = holder_of(record.output.path) if record.job == "train" else Holder()
+    return holder if holder.run_dir == str(run_dir.path.absolute()) else Holder()
 
 
 def _newest_attempt(run_dir: RunDir, state: RunState) -> int:
@@ -291,17 +306,17 @@ def _settled(run_dir: RunDir, record: RunRecord, follower: Follower) -> RunState
     The plain log gets its missing lines, and the newest attempt its certificate if it has none. If nothing can be
     written (another user's logs, a full disk), the end is only returned.
     """
-    boot = holder_of(run_dir.path).boot
+    holder = _holder(run_dir, record)
     try:
         lock = FolderLock.borrowed(run_dir.path, run_dir.path.name, run_dir.path)
     except BusyError:  # another process is doing it
         return follower.state
     except InputError:
-        return _with_end(run_dir, record, follower.state, boot)
+        return _with_end(run_dir, record, follower.state, holder)
     try:
         complete(run_dir, language())
         follower.poll()
-        end = _with_end(run_dir, record, follower.state, boot).ended
+        end = _with_end(run_dir, record, follower.state, holder).ended
         if end is not None and _has_no_end(run_dir, follower.state):
             _certify(run_dir, end, follower)
         follower.save()
@@ -309,14 +324,14 @@ def _settled(run_dir: RunDir, record: RunRecord, follower: Follower) -> RunState
         pass
     finally:
         lock.release()
-    return _with_end(run_dir, record, follower.state, boot)
+    return _with_end(run_dir, record, follower.state, holder)
 
 
-def _with_end(run_dir: RunDir, record: RunRecord, state: RunState, boot: str) -> RunState:
-    """The state with the end of an attempt whose processes are all dead; `boot` is the boot it ran in."""
+def _with_end(run_dir: RunDir, record: RunRecord, state: RunState, holder: Holder) -> RunState:
+    """The state with the end of an attempt whose processes are all dead; `holder` is who had locked its folder."""
     if not _has_no_end(run_dir, state):
         return state
-    restarted = bool(boot) and boot != boot_id()
+    restarted = bool(holder.boot) and holder.boot != boot_id() and not holder.elsewhere
     end = _end_of_lost(run_dir, record, state, restarted=restarted)
     return replace(state, attempt=max(1, _newest_attempt(run_dir, state)), ended=end)
 

@@ -18,6 +18,7 @@ from typing import Self
 from engine.contract.bounds import PathText, as_json
 from engine.contract.durable import read_json_as
 from engine.contract.files import FOREIGN, open_regular, why_unwritable
+from engine.contract.merged_stream import newest_has_ended
 from engine.contract.messages import BusyError, InputError
 from engine.contract.outputdir import OutputDir
 from engine.contract.processes import Pid, ProcessId, boot_id, host_name, parent_of, read_processes
@@ -27,6 +28,10 @@ from engine.contract.texts import Phrase
 
 LOCK_NAME = ".lock"
 SIGNED = b'{"run": '  # prefix of a lock file's content
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system without flock, such as Lustre's unless it is asked for
+# A run on another machine counts as alive for so long after what was last seen of it: a network file system writes up
+# to 35 s late. A job that Slurm queues again begins 120 s later.
+ALIVE_SECONDS = 90.0
 PATIENCE = 0.5  # seconds for which a lock is retried while its holder cannot be determined
 
 
@@ -47,6 +52,11 @@ class Holder:
         """The process that signed."""
         return ProcessId(self.pid, self.start, self.boot)
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it signed on another machine; one that restarted has its name, and a container its boot."""
+        return self.host not in ("", host_name()) and self.boot != boot_id()
+
 
 class FolderLock:
     """The right to write into a folder; processes that inherit its descriptor share it."""
@@ -60,6 +70,9 @@ class FolderLock:
         """Takes the lock; raises BusyError naming the holder, InputError if the folder cannot be written."""
         made = sum(not path.exists() for path in (folder, *folder.parents))
         lock = cls._taken(folder, made, run, run_dir, setting)
+        if (elsewhere := _in_use_elsewhere(folder)) is not None:
+            lock.release()  # the signature remains theirs
+            raise elsewhere
         try:
             alive = _in_use_without_lock(folder)
             if alive is not None:
@@ -70,7 +83,7 @@ class FolderLock:
             raise
         except OSError as error:
             lock.abandon()
-            raise _unwritable(folder, error, setting) from None
+            raise unwritable(folder, error, setting) from None
         return lock
 
     @classmethod
@@ -85,7 +98,7 @@ class FolderLock:
         Raises InputError, also if the folder is gone.
         """
         if not folder.is_dir():
-            raise _unwritable(folder, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), "logs")
+            raise unwritable(folder, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), "logs")
         return cls._taken(folder, 0, run, run_dir, "logs")
 
     @classmethod
@@ -95,7 +108,7 @@ class FolderLock:
         except BlockingIOError:
             raise busy(folder) from None
         except OSError as error:
-            raise _unwritable(folder, error, setting) from None
+            raise unwritable(folder, error, setting) from None
 
     def sign(self, pid: int, run: str, run_dir: Path) -> None:
         """Writes the lock's holder into the lock file; raises OSError, also if the file is somebody else's."""
@@ -176,6 +189,25 @@ def _is_this_attempt(holder: Holder, run_dir: Path) -> bool:
     return holder.pid in (os.getpid(), os.getppid()) or parent_of(holder.pid) in (os.getpid(), os.getppid())
 
 
+def _in_use_elsewhere(folder: Path) -> BusyError | None:
+    """The error for a folder whose lock this machine cannot see, while a run on another writes; None if none does."""
+    holder = holder_of(folder)
+    run_dir = RunDir(Path(holder.run_dir))
+    alive = holder.run_dir and lives_elsewhere(run_dir, holder) and not newest_has_ended(run_dir)
+    return busy(folder, holder) if alive else None
+
+
+def lives_elsewhere(run_dir: RunDir, holder: Holder) -> bool:
+    """Whether the holder is on another machine and its run still writes; a mount may keep locks to its machine."""
+    if not holder.elsewhere:
+        return False
+    newest = 0.0
+    for path in (run_dir.path / LOCK_NAME, run_dir.events, *run_dir.other_events()):
+        with contextlib.suppress(OSError):
+            newest = max(newest, path.lstat().st_mtime)
+    return abs(time.time() - newest) < ALIVE_SECONDS
+
+
 def _in_use_without_lock(folder: Path) -> BusyError | None:
     """The error for a folder whose lock file was removed while a run is using it; None if no run is."""
     output = OutputDir(folder)
@@ -190,7 +222,10 @@ def _in_use_without_lock(folder: Path) -> BusyError | None:
     return None
 
 
-def _unwritable(folder: Path, error: OSError, setting: str) -> InputError:
+def unwritable(folder: Path, error: OSError, setting: str) -> InputError:
+    """The error for a folder of the setting that could not be locked or written."""
+    if error.errno in NO_LOCKS:
+        return InputError("folder_unlockable", path=str(folder), setting=setting)
     return InputError("folder_unwritable", path=str(folder), setting=setting, why=why_unwritable(folder, error))
 
 
@@ -234,15 +269,20 @@ def holder_of(folder: Path) -> Holder:
 
 def is_locked(folder: Path) -> bool:
     """Whether any process holds the lock of `folder` now."""
+    return is_held(folder / LOCK_NAME)
+
+
+def is_held(path: Path) -> bool:
+    """Whether any process holds the lock of a file now; nobody can where the file system has no locks."""
     try:
-        fd = open_regular(folder / LOCK_NAME)
+        fd = open_regular(path)
     except OSError:
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # processes checking at the same moment are not holders
         return False
-    except OSError:
-        return True
+    except OSError as error:
+        return error.errno not in NO_LOCKS
     finally:
         os.close(fd)
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from engine.contract.events import MAX_LINE_BYTES, Heartbeat, Record
+from engine.contract.events import MAX_LINE_BYTES, Heartbeat, Record, RunEnded
 from engine.contract.messages import InputError
 from engine.contract.rundir import RunDir
-from engine.contract.stream import EventReader, Place
+from engine.contract.stream import EventReader, Place, end_of
 
 LOOK_SECONDS = 2.0  # between looks for streams of other ranks
 HEARTBEAT = b'"kind":"%s"' % Heartbeat.kind.encode()
@@ -100,3 +100,10 @@ class MergedReader:
 
 def _reader(path: Path, place: Place | None) -> EventReader:
     return EventReader(path, place, wanted=lambda line: HEARTBEAT not in line[:KIND_WITHIN])
+
+
+def newest_has_ended(run_dir: RunDir) -> bool:
+    """Whether a stream of a run has the end of its newest attempt; reads only their ends; raises InputError."""
+    records = [record for path in (run_dir.events, *run_dir.other_events()) for record in end_of(path)]
+    newest = max((record.envelope.attempt for record in records), default=0)
+    return any(isinstance(one.event, RunEnded) and one.envelope.attempt == newest for one in records)

@@ -200,7 +200,7 @@ def last_attempt(path: Path) -> int:
 
     Raises InputError if the file cannot be read.
     """
-    return max((record.envelope.attempt for record in _end_of(path)), default=0)
+    return max((record.envelope.attempt for record in end_of(path)), default=0)
 
 
 def last_step(path: Path) -> int:
@@ -208,7 +208,7 @@ def last_step(path: Path) -> int:
 
     Raises InputError if the file cannot be read.
     """
-    steps = [record.event.step for record in _end_of(path) if isinstance(record.event, Step)]
+    steps = [record.event.step for record in end_of(path) if isinstance(record.event, Step)]
     return steps[-1] if steps else 0
 
 
@@ -232,14 +232,15 @@ def losses_after(path: Path, step: int) -> dict[int, float]:
     size = path.stat().st_size if path.exists() else 0
     window = 4 * MAX_LINE_BYTES
     while True:
-        steps = [record.event for record in _end_of(path, window) if isinstance(record.event, Step)]
+        steps = [record.event for record in end_of(path, window) if isinstance(record.event, Step)]
         # Attempts overlap: a repeated step comes again after its first run.
         if window >= size or any(event.step <= step for event in steps):
             return {event.step: event.loss for event in steps if event.step > step}
         window *= 4
 
 
-def _end_of(path: Path, window: int = 4 * MAX_LINE_BYTES) -> list[Record]:
+def end_of(path: Path, window: int = 4 * MAX_LINE_BYTES) -> list[Record]:
+    """The records at the end of a stream, [] if there is none; raises InputError if the file cannot be read."""
     try:
         lines = read_end(path, window).split(b"\n")
     except FileNotFoundError:

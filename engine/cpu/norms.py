@@ -13,12 +13,18 @@ from engine.cpu.kernels import FP32, kernels_for
 def norm(tensors: Iterable[Tensor]) -> float:
     """The Euclidean norm of all values of some tensors, with a relative error up to 1e-6; copies none whole.
 
-    Of a GPU, which sums in blocks, the host waits for one number.
+    Of a GPU the host waits for one number.
     """
     tensors = [tensor.detach() for tensor in tensors]
     if tensors and not placement.on_host(tensors[0]):
-        return float(torch.stack(torch._foreach_norm(tensors)).double().square().sum().sqrt())
+        return float(norm_there(tensors))
     return math.sqrt(sum(map(_squares, tensors)))
+
+
+def norm_there(tensors: Iterable[Tensor]) -> Tensor:
+    """The norm as a value on the GPU that has the tensors, which sums in blocks: the host waits for nothing."""
+    tensors = [tensor.detach() for tensor in tensors]
+    return torch.stack(torch._foreach_norm(tensors)).double().square().sum().sqrt()
 
 
 def _squares(tensor: Tensor) -> float:

@@ -1,20 +1,26 @@
-"""Whether all machines of a run see one folder: proved before anything else is written."""
+"""Whether all machines of a run see one folder and each other's locks: proved before anything else is written."""
 
 import contextlib
+import fcntl
 import os
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
-from engine.contract.files import STAGED, open_regular, read_piece, why_unwritable
+from engine.contract.files import STAGED, open_regular, read_piece
+from engine.contract.locks import is_held, unwritable
 from engine.contract.messages import InputError
 from engine.process.world import World
 
 PATIENCE = 5.0  # seconds for which a file written by another machine may stay unseen
 
+Seen = Literal["nothing", "file", "lock"]
+
 
 def require_shared(world: World, folder: Path, setting: str) -> None:
-    """Raises InputError on every rank unless every machine of the run sees what rank 0 writes into `folder`.
+    """Raises InputError on every rank unless every machine of the run sees what rank 0 writes and locks in `folder`.
 
     All ranks call it; on one machine it does nothing.
     """
@@ -23,38 +29,50 @@ def require_shared(world: World, folder: Path, setting: str) -> None:
     nonce = secrets.token_hex(16)
     name, said = world.from_main((f"{STAGED}nonce-{nonce}", nonce))
     path = folder / name
-    try:
-        world.together(lambda: _write(path, said, setting), chosen=world.is_main)
-        seen = world.gather([_sees(path, said)])
-    finally:
-        if world.is_main:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
-    blind = sorted({world.nodes[rank] for rank, sees in enumerate(seen) if not sees})
+    with contextlib.ExitStack() as held:
+        world.together(lambda: held.enter_context(_written(path, said, setting)), chosen=world.is_main)
+        seen: list[Seen] = world.gather([_seen(path, said)])
+    blind, lockless = (_nodes(world, seen, kind) for kind in ("nothing", "file"))
+    where = {"path": str(folder.absolute()), "main": world.nodes[0]}
     if blind:
-        where = str(folder.absolute())
-        raise InputError("folder_not_shared", path=where, nodes=", ".join(blind), main=world.nodes[0], setting=setting)
+        raise InputError("folder_not_shared", nodes=blind, setting=setting, **where)
+    if lockless:
+        raise InputError("locks_not_shared", nodes=lockless, **where)
 
 
-def _write(path: Path, nonce: str, setting: str) -> None:
+def _nodes(world: World, seen: list[Seen], kind: Seen) -> str:
+    """The machines that saw this."""
+    return ", ".join(sorted({world.nodes[rank] for rank, found in enumerate(seen) if found == kind}))
+
+
+@contextlib.contextmanager
+def _written(path: Path, nonce: str, setting: str) -> Iterator[None]:
+    """A file with a number in it, locked; raises InputError."""
     try:
         fd = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    except OSError as error:
+        raise unwritable(path.parent, error, setting) from None
+    try:
         try:
             os.write(fd, nonce.encode())
             os.fsync(fd)  # a network file system sends it now
-        finally:
-            os.close(fd)
-    except OSError as error:
-        why = why_unwritable(path.parent, error)
-        raise InputError("folder_unwritable", path=str(path.parent), setting=setting, why=why) from None
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise unwritable(path.parent, error, setting) from None
+        yield
+    finally:
+        os.close(fd)
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
-def _sees(path: Path, nonce: str) -> bool:
+def _seen(path: Path, nonce: str) -> Seen:
+    """What this rank sees of that file."""
     end = time.monotonic() + PATIENCE
     while True:
         with contextlib.suppress(OSError):
             if read_piece(path, 0, 64) == nonce.encode():
-                return True
+                return "lock" if is_held(path) else "file"
         if time.monotonic() > end:
-            return False
+            return "nothing"
         time.sleep(0.1)

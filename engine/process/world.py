@@ -3,8 +3,7 @@
 import contextlib
 import os
 import random
-from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -13,33 +12,33 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, gather_object
-from torch import nn
+from torch import Tensor, nn
 
 from engine.contract import environment
+from engine.contract.launch import OURS, Launch
 from engine.contract.messages import InputError
 from engine.contract.processes import boot_id, host_name
+from engine.cpu import placement
 from engine.process import gradient_sums, places
 from engine.process.heartbeat import RankStatus
+from engine.process.meeting import COLLECTIVE_LIMIT, YES, computes_on_cpu, meet
 
 T = TypeVar("T")
-
-# Ranks wait for rank 0 while it tokenizes or saves; a launcher or `peers` notices a dead rank, not this limit.
-COLLECTIVE_LIMIT = timedelta(hours=12)
-YES = ("1", "true", "t", "yes", "y", "on")  # in accelerate's variables, as it reads them
 
 
 class World:
     """All ranks of the run, seen from one of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, launch: Launch = OURS, name: str = "") -> None:
+        """Meets the others; raises InputError. `launch` is what a launcher was asked for, `name` that of the run."""
         # accelerate would load DeepSpeed for it, which `check` refuses in words.
         self.deepspeed = os.environ.pop("ACCELERATE_USE_DEEPSPEED", "").lower() in YES
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as NVML numbers GPUs; read when CUDA is first asked
+        asked = computes_on_cpu(os.environ)
         places.settle(os.environ, on_cpu=not torch.accelerator.is_available())
+        self._meeting = meet(os.environ, launch, name, asked=asked)
         # Ranks that a supervisor started meet through a file, which needs no port that another program might take.
-        meeting = os.environ.get(environment.RENDEZVOUS)
-        meet_on_gpus(os.environ, meeting)
-        group = InitProcessGroupKwargs(timeout=COLLECTIVE_LIMIT, init_method=meeting)
+        group = InitProcessGroupKwargs(timeout=COLLECTIVE_LIMIT, init_method=os.environ.get(environment.RENDEZVOUS))
         self.accelerator = Accelerator(kwargs_handlers=[group])
         self.rank_status = RankStatus()
         self.launched = int(os.environ.get("WORLD_SIZE", "1"))
@@ -48,13 +47,15 @@ class World:
         self.device: torch.device = self.accelerator.device
         # If the launcher's world differs from this one, every process believes it is rank 0: the RANK variable decides.
         self.is_main: bool = self.accelerator.is_main_process and os.environ.get("RANK", "0") == "0"
-        self._meet()
+        self._place()
 
-    def _meet(self) -> None:
+    def _place(self) -> None:
         """Finds out which ranks are on which machine."""
         mine = (host_name(), boot_id())
-        supervised = environment.SUPERVISOR in os.environ  # which starts ranks on its own machine only
-        found = [mine] * self.size if supervised or self.size == 1 else self.gather([mine])
+        found = [(hello.node, hello.boot) for hello in self._meeting.hellos]
+        if len(found) != self.size:
+            supervised = environment.SUPERVISOR in os.environ  # which starts ranks on its own machine only
+            found = [mine] * self.size if supervised or self.size == 1 else self.gather([mine])
         self.nodes: list[str] = [name for name, _ in found]  # the machine of each rank
         self.machines = list(dict.fromkeys(found))  # in the order of their lowest ranks
         self.machine: int = self.machines.index(mine)
@@ -111,18 +112,25 @@ class World:
 
     def wait(self) -> None:
         """Returns when every rank has called it."""
-        with self.rank_status.waiting_for_others():
-            self.accelerator.wait_for_everyone()
+        if self.size > 1:
+            # accelerate would name the GPU by LOCAL_RANK, which is too high where each rank sees a single GPU.
+            gpus = None if self.device.type == "cpu" else [self.device.index]
+            with self.rank_status.waiting_for_others():
+                dist.barrier(device_ids=gpus)
 
-    def sum(self, values: list[float]) -> list[float]:
-        """Each value summed over all ranks, in float64 (float32 if the device has no float64)."""
+    def sum(self, values: list[float], *own: Tensor) -> list[float]:
+        """Each value summed over all ranks, in float64 (float32 if the device has no float64), then `own` of this rank.
+
+        The host waits for a GPU once: `own` are single values there, which are read together with the sums.
+        """
         if self.size == 1:
-            return values
+            return [*values, *(value.item() for value in own)]
         kind = torch.float32 if self.device.type == "mps" else torch.float64
-        tensor = torch.tensor(values, dtype=kind, device=self.device)
+        tensor = placement.copied(torch.tensor(values, dtype=kind), self.device)
         with self.rank_status.waiting_for_others():
             dist.all_reduce(tensor)
-            return cast(list[float], tensor.tolist())
+            found = torch.cat([tensor, *(value.to(kind).view(1) for value in own)]) if own else tensor
+            return cast(list[float], found.tolist())
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Sums every parameter's gradient over all ranks, in place; a missing gradient counts as zero."""
@@ -158,19 +166,6 @@ class World:
     def end(self) -> None:
         """Leaves the process group in an orderly way."""
         self.accelerator.end_training()
-
-
-def meet_on_gpus(given: Mapping[str, str], meeting: str | None) -> None:
-    """Makes the group of ranks that have a CUDA GPU each, if they do; accelerate takes a group that exists.
-
-    accelerate would make it without the number of this rank's GPU, which NCCL then guesses at the first collective.
-    """
-    local_rank = int(given.get("LOCAL_RANK", "-1"))
-    if local_rank < 0 or given.get("ACCELERATE_USE_CPU", "").lower() in YES or not torch.cuda.is_available():
-        return
-    device = torch.device("cuda", local_rank % torch.cuda.device_count())
-    torch.cuda.set_device(device)
-    dist.init_process_group("nccl", init_method=meeting, timeout=COLLECTIVE_LIMIT, device_id=device)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

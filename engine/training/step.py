@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.cpu import placement
-from engine.cpu.norms import norm
+from engine.cpu.norms import norm, norm_there
 from engine.data import batching
 from engine.data.batching import Ids, Lengths
 from engine.data.token_store import Row, TokenStore
@@ -82,14 +82,13 @@ class StepRunner:
         padded = sum(self.network.padded(mine.sizes(places)) for places in mine.micro_batches)
         flags = [float(stop_asked), float(self.world.rank_status.orphaned)]
         computed = time.perf_counter()
-        if sums is not None:
-            sums.end()
-        totals = self.world.sum([loss, float(padded), float(len(mine.micro_batches)), *flags])
+        own = [] if sums is None else [self._summed_norm(sums)]
+        totals = self.world.sum([loss, float(padded), float(len(mine.micro_batches)), *flags], *own)
         abandoned = totals[4] > 0
         if sums is None and not abandoned:
             self._sum_gradients()
         seconds_communication = time.perf_counter() - computed if self.world.size > 1 else 0.0
-        grad_norm = math.nan if abandoned else self._clipped()
+        grad_norm = math.nan if abandoned else self._clipped(totals[5:])
         seconds = time.perf_counter() - began
         return StepResult(
             loss=totals[0],
@@ -156,10 +155,15 @@ class StepRunner:
         """What micro-batches are computed within: a GPU casts weights once, a processor's memory is scarcer."""
         return nullcontext() if self._on_host else placement.keeping_casts()
 
-    def _clipped(self) -> float:
+    def _summed_norm(self, sums: SumsAhead) -> Tensor:
+        """The norm of the gradients once they are summed, which the host reads with other values."""
+        sums.end()
+        return norm_there(parameter.grad for parameter in self.parameters if parameter.grad is not None)
+
+    def _clipped(self, known: list[float]) -> float:
         """The gradient's norm before it is scaled down, if that is necessary; torch would multiply by 1 if not."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        found = self._norm(gradients)
+        found = known[0] if known else self._norm(gradients)
         if found + CLIP_EPSILON > self.max_grad_norm:
             torch._foreach_mul_(gradients, self.max_grad_norm / (found + CLIP_EPSILON))
         return found

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +15,12 @@ import pytest
 from click.testing import CliRunner
 
 from engine.contract import events
+from engine.contract.bounds import as_json
 from engine.contract.config import to_json
 from engine.contract.durable import write_json
 from engine.contract.events import Envelope, Eval, Event, Record, encode
-from engine.contract.locks import FolderLock, holder_of
+from engine.contract.launch import OURS, Launch
+from engine.contract.locks import LOCK_NAME, FolderLock, Holder, holder_of
 from engine.contract.messages import InputError, Message
 from engine.contract.outputdir import OutputDir
 from engine.contract.owner import new_id
@@ -150,6 +153,23 @@ def test_a_run_whose_other_machine_still_reports_is_not_given_up(new_run: NewRun
     assert (read_run(run_dir).status, ends(run_dir)) == ("running", [])
     os.utime(other, (1_700_000_000, 1_700_000_000))
     assert (read_run(run_dir).status, len(ends(run_dir))) == ("killed", 1)
+
+
+@pytest.mark.parametrize("launch", [OURS, Launch("slurm", 1, 1)], ids=["supervised", "launched"])
+def test_a_run_that_writes_on_another_machine_is_not_given_up(new_run: NewRun, launch: Launch) -> None:
+    """Its lock may be kept to that machine by the mount, and its events come late over the network."""
+    run_dir = new_run("sft-1", [STARTED, PLAN, step(7)])
+    record = dataclasses.replace(run_dir.read_record(), launch=launch)
+    run_dir.write_record(record)
+    locked = record.output.path if launch.launcher else run_dir.path
+    locked.mkdir(parents=True, exist_ok=True)
+    holder = Holder("sft-1", str(run_dir.path), "today", 7, "1", "another boot", "oak")
+    write_json(locked / LOCK_NAME, as_json(holder))
+    os.utime(run_dir.events, (time.time() - 60,) * 2)
+    assert (read_run(run_dir).status, ends(run_dir)) == ("running", [])
+    for path in (run_dir.events, locked / LOCK_NAME):
+        os.utime(path, (time.time() - 200,) * 2)
+    assert (read_run(run_dir).status, len(ends(run_dir))) == ("killed", 1)  # that machine did not restart
 
 
 def test_an_attempt_without_events_is_certified_too(new_run: NewRun) -> None:

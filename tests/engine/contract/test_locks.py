@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from engine.contract import events
 from engine.contract.bounds import as_json
 from engine.contract.durable import read_json, write_json
 from engine.contract.locks import LOCK_NAME, FolderLock, Holder, busy, holder_of, is_locked
-from engine.contract.messages import BusyError, InputError
+from engine.contract.messages import BusyError, InputError, Message
 from engine.contract.outputdir import OutputDir
 from engine.contract.owner import new_id
 from engine.contract.processes import ProcessId
@@ -347,6 +348,55 @@ def test_a_holder_on_another_machine_is_named_with_it(folder: Path) -> None:
     signed = Holder("sft-1", "", "yesterday", 7, "1", "another boot", "oak")
     assert "sft-1 (pid 7 on oak, since yesterday)" in busy(folder, signed).message.what()
     assert not signed.process.alive()  # a process here with the same pid is another one
+
+
+def held_elsewhere(folder: Path, run_dir: RunDir, *written: events.Event, age: float = 5.0) -> None:
+    """The lock of a folder as seen from a mount that does not show the locks of other machines."""
+    folder.mkdir(parents=True)
+    signed = Holder("sft-1", str(run_dir.path), "today", 7, "1", "another boot", "oak")
+    (folder / LOCK_NAME).write_text(json.dumps(as_json(signed)))
+    writer = EventWriter(run_dir.events, "rank0", 1)
+    for event in written:
+        writer.write(event)
+    writer.close()
+    os.utime(run_dir.events, (time.time() - age,) * 2)
+
+
+def test_a_run_that_writes_on_another_machine_keeps_its_folder(folder: Path, tmp_path: Path) -> None:
+    """Whatever its lock seems to be: a mount may keep locks to each machine."""
+    held_elsewhere(folder, RunDir(tmp_path), step(4))
+    with pytest.raises(BusyError, match=r"sft-1 \(pid 7 on oak, since today, at step 4\)"):
+        take(folder, "sft-2")
+    assert holder_of(folder).run == "sft-1"
+
+
+@pytest.mark.parametrize("gone", ["ended", "silent"])
+def test_a_run_that_ended_on_another_machine_frees_its_folder(folder: Path, tmp_path: Path, gone: str) -> None:
+    end = events.RunEnded("finished", 0, Message.of("resume_finished"))
+    held_elsewhere(folder, RunDir(tmp_path), *[end] * (gone == "ended"), age=5.0 if gone == "ended" else 200.0)
+    take(folder, "sft-2").abandon()
+
+
+@pytest.mark.parametrize(("number", "locked"), [(errno.ENOSYS, False), (errno.EAGAIN, True), (errno.ENOLCK, True)])
+def test_where_nobody_can_lock_a_folder_is_not_locked(
+    folder: Path, monkeypatch: Patch, number: int, locked: bool
+) -> None:
+    def flock(_fd: int, _how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    folder.mkdir(parents=True)
+    (folder / LOCK_NAME).touch()
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert is_locked(folder) == locked
+
+
+def test_a_file_system_without_locks_is_refused_in_words(folder: Path, monkeypatch: Patch) -> None:
+    def flock(_fd: int, _how: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(InputError, match="file system without locks"):
+        take(folder, "sft-1")
 
 
 def test_the_holder_is_named_with_its_last_checkpoint(folder: Path) -> None:

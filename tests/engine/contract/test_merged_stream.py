@@ -2,7 +2,8 @@ from pathlib import Path
 
 from engine.contract import events
 from engine.contract.events import Event
-from engine.contract.merged_stream import MergedReader, Places
+from engine.contract.merged_stream import MergedReader, Places, newest_has_ended
+from engine.contract.messages import Message
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
 
@@ -45,3 +46,12 @@ def test_a_rank_ahead_of_rank_0_is_waited_for(tmp_path: Path) -> None:
     assert reader.poll() == []
     write(run_dir.events, "rank0", 1, events.Phase("loading", 0, 0))
     assert [record.envelope.src for record in reader.poll()] == ["rank0", "rank1"]
+
+
+def test_an_end_of_any_rank_counts_for_its_own_attempt(tmp_path: Path) -> None:
+    run_dir, end = RunDir(tmp_path), events.RunEnded("failed", 1, Message.of("ended_lost"))
+    assert not newest_has_ended(run_dir)
+    write(run_dir.events_of(1), "rank1", 1, end)
+    assert newest_has_ended(run_dir)
+    write(run_dir.events, "rank0", 2, events.Phase("loading", 0, 0))
+    assert not newest_has_ended(run_dir)

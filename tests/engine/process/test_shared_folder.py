@@ -1,15 +1,22 @@
 """Two ranks on this machine, as if each were on a machine of its own."""
 
+import errno
+import fcntl
+import os
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from engine.contract import events
 from engine.contract.merged_stream import MergedReader
+from engine.contract.messages import InputError
 from engine.contract.rundir import RunDir
+from engine.process.shared_folder import require_shared
 from tests.engine.conftest import outcome_of
 from tests.engine.test_train import free_port
 from tests.machines.ranks import started
@@ -45,3 +52,45 @@ def test_machines_that_do_not_share_the_folder_are_refused(make_run: Callable[..
     assert all("must be a folder that all machines share" in ranks.said(rank) for rank in (0, 1))
     assert [path.name for path in other.iterdir()] == ["run.json"]
     assert not Path(run_dir.read_record().config["output_dir"]).exists()
+
+
+def two_machines(seen: list[str]) -> Any:
+    """Rank 0 of two machines; what the other one sees of the file is what this one does, unless `seen` says so."""
+    return SimpleNamespace(
+        machines=["a", "b"],
+        nodes=list(NODES),
+        is_main=True,
+        from_main=lambda value: value,
+        together=lambda work, *, chosen: work() if chosen else None,
+        gather=lambda found: [*found, *(seen or found)],
+    )
+
+
+def test_machines_that_see_each_others_locks_may_train(tmp_path: Path) -> None:
+    require_shared(two_machines([]), tmp_path, "logs")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mount_that_keeps_locks_to_each_machine_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="oak cannot see the lock that ash holds") as refused:
+        require_shared(two_machines(["file"]), tmp_path, "logs")
+    assert "`localflock`" in refused.value.message.fix()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_this_mount_does_not_show_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flock = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", lambda fd, how: None if how & fcntl.LOCK_SH else flock(fd, how))
+    with pytest.raises(InputError, match="ash, oak cannot see the lock"):
+        require_shared(two_machines([]), tmp_path, "logs")
+
+
+def test_a_mount_without_locks_is_refused_with_its_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(_fd: int, _how: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with pytest.raises(InputError, match="file system without locks") as refused:
+        require_shared(two_machines([]), tmp_path, "output_dir")
+    assert "the option `flock`" in refused.value.message.fix()
+    assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from engine.contract.messages import BusyError, InputError
-from engine.process import gradient_sums, world
+from engine.process import gradient_sums
 from engine.process.world import World, seed_step
 
 if TYPE_CHECKING:
@@ -133,35 +133,23 @@ def test_cuda_numbers_gpus_as_the_driver_does_unless_asked_otherwise(monkeypatch
     assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
-@pytest.fixture
-def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
-    """What is asked of torch on a machine that seems to have two GPUs, in order."""
-    asked: list[tuple[object, ...]] = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: asked.append(("set_device", device)))
-    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *args, **more: asked.append((*args, more)))
-    return asked
-
-
-@pytest.mark.parametrize(("local_rank", "index"), [("0", 0), ("1", 1), ("3", 1)])
-def test_nccl_is_given_the_gpu_of_its_rank(two_gpus: list[tuple[object, ...]], local_rank: str, index: int) -> None:
-    """A number above the GPUs wraps around, as accelerate's does; the check refuses such a launch before."""
-    world.meet_on_gpus({"LOCAL_RANK": local_rank}, "file:///tmp/x?rank=1&world_size=2")
-    device = torch.device("cuda", index)
-    given = {"init_method": "file:///tmp/x?rank=1&world_size=2", "timeout": world.COLLECTIVE_LIMIT, "device_id": device}
-    assert two_gpus == [("set_device", device), ("nccl", given)]
-
-
-@pytest.mark.parametrize("given", [{}, {"LOCAL_RANK": "-1"}, {"LOCAL_RANK": "0", "ACCELERATE_USE_CPU": "true"}])
-def test_ranks_without_a_gpu_each_do_not_meet_over_nccl(
-    two_gpus: list[tuple[object, ...]], given: dict[str, str]
+@pytest.mark.parametrize(("device", "named"), [("cuda:0", [0]), ("cuda:1", [1]), ("cpu", None)])
+def test_ranks_wait_on_the_gpu_that_they_see(
+    cpu_world: World, monkeypatch: pytest.MonkeyPatch, device: str, named: list[int] | None
 ) -> None:
-    world.meet_on_gpus(given, None)
-    assert two_gpus == []
+    """With Slurm's --gpus-per-task=1 that of every rank is the first, whatever its place on the machine."""
+    asked: list[list[int] | None] = []
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(cpu_world, "size", 2)
+    monkeypatch.setattr(cpu_world, "device", torch.device(device))
+    monkeypatch.setattr(torch.distributed, "barrier", lambda *, device_ids: asked.append(device_ids))
+    cpu_world.wait()
+    assert asked == [named]
 
 
-def test_without_a_gpu_accelerate_makes_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_args, **_more: pytest.fail("made"))
-    world.meet_on_gpus({"LOCAL_RANK": "0"}, None)
+def test_values_of_a_rank_are_read_with_the_sums(cpu_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = torch.tensor(3.0)
+    assert cpu_world.sum([1.0], own) == [1.0, 3.0]
+    monkeypatch.setattr(cpu_world, "size", 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: flat.mul_(2))
+    assert cpu_world.sum([1.0, 0.1], own) == [2.0, 0.2, 3.0]

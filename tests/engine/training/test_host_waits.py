@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.contract.config import RunConfig
 from engine.cpu import placement
+from engine.data import batching
 from engine.models.causal import varlen
 from engine.models.causal.padded import PaddedCausal
 from engine.models.causal.varlen import VarlenCausal
@@ -66,6 +68,8 @@ class Copies(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is Tensor.cpu:
             self._found["copies to the host"] += 1
+        if func is Tensor.tolist:
+            self._found["lists of values"] += 1
         return func(*args, **(kwargs or {}))
 
 
@@ -129,6 +133,35 @@ def test_the_host_waits_twice_a_step_and_weights_are_cast_once(cpu_world: World,
     assert result.micro_batches == len(rows) > 3
     assert casts <= weights
     assert waits.found == {"_local_scalar_dense": 1, "copies to the host": 1}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_two_gpus_wait_for_a_step_no_more_often_than_one(
+    cpu_world: World, monkeypatch: pytest.MonkeyPatch, model: Any
+) -> None:
+    """The sums over ranks and the norm of the gradients are read at once; what is summed is uploaded without a wait."""
+    uploads: list[torch.device] = []
+
+    def all_reduce(_flat: Tensor, *, async_op: bool = False) -> Any:
+        return SimpleNamespace(wait=lambda: None) if async_op else None
+
+    def copied(tensor: Tensor, device: torch.device) -> Tensor:
+        uploads.append(device)
+        return tensor.clone()
+
+    network, rows = model(bf16=True)
+    network.model.eval()
+    alone = step_of(network, rows, cpu_world, 1)[0]
+    monkeypatch.setattr(cpu_world, "size", 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    monkeypatch.setattr(batching, "deal", lambda lengths, _size: [list(range(len(lengths.total)))])
+    monkeypatch.setattr(placement, "copied", copied)
+    with Waits([]) as waits, Copies(waits.found):
+        result, _ = step_of(network, rows, cpu_world, 1)
+    assert (result.loss, result.grad_norm) == (alone.loss, pytest.approx(alone.grad_norm))
+    assert waits.found == {"lists of values": 1, "copies to the host": 1}
+    assert len(uploads) == 1
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -1,0 +1,209 @@
+"""How ranks meet: each says what it computes on before their group is made.
+
+A group made by ranks of which one has no GPU, or of which two share one, would wait for itself, or fail without words.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Annotated, Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed import DistNetworkError, DistStoreError, PrefixStore, Store  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
+
+from engine.contract import environment
+from engine.contract.bounds import Between, Name, as_json, read_as
+from engine.contract.launch import OURS, Launch
+from engine.contract.messages import InputError
+from engine.contract.processes import boot_id, host_name
+from engine.contract.untrusted import one_line
+
+# Ranks wait for rank 0 while it tokenizes or saves; a launcher or `peers` notices a dead rank, not this limit.
+COLLECTIVE_LIMIT = timedelta(hours=12)
+MEETING_LIMIT = timedelta(minutes=10)  # for the rank that starts last
+NAME_SECONDS = 60.0  # for which a new host may be unknown by its name, as in Kubernetes
+LEAVE_SECONDS = 5.0  # for which rank 0, whose store it may be, lets the others read why none of them trains
+MOST_NAMED = 16  # ranks or machines, in a sentence
+YES = ("1", "true", "t", "yes", "y", "on")  # in accelerate's variables, as it reads them
+CPU = "ACCELERATE_USE_CPU"
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What a rank says of itself: its machine, what it computes on, and the UUID of its GPU."""
+
+    rank: Annotated[int, Between(0, 1 << 20)] = 0
+    node: Name = ""
+    boot: Name = ""
+    device: Name = "cpu"
+    gpu: Name = ""
+    asked: bool = False  # whether the CPU was asked for
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Those who met, in order of rank; `store` is where they did, if somewhere."""
+
+    hellos: list[Hello]
+    store: Store | None = field(default=None, repr=False)  # rank 0 serves it for as long as it is held
+
+
+def computes_on_cpu(given: Mapping[str, str]) -> bool:
+    """Whether accelerate is asked to compute on the CPU."""
+    return given.get(CPU, "").lower() in YES
+
+
+def meet(given: Mapping[str, str], launch: Launch = OURS, name: str = "", *, asked: bool = False) -> Meeting:
+    """Lets this rank meet all others, and makes the group that accelerate then takes; raises InputError.
+
+    `launch` is what a launcher was asked for, `name` that of the run, which tells its ranks from others at the same
+    port, `asked`: whether the CPU was asked for, and not taken for want of a GPU.
+    """
+    device, meeting = own_device(given), given.get(environment.RENDEZVOUS)
+    gpu = "" if device.type != "cuda" else _uuid(device)
+    mine = Hello(int(given.get("RANK", "0")), host_name(), boot_id(), device.type, gpu, asked)
+    size = int(given.get("WORLD_SIZE", "1"))
+    # Through a file without a rank in it, only accelerate meets: a supervisor starts such ranks on one CPU.
+    if size < 2 or "RANK" not in given or (meeting is not None and "?" not in meeting):
+        require_fit([mine], launch.gpus)
+        return Meeting([mine])
+    restart = given.get("TORCHELASTIC_RESTART_COUNT", "0")  # a launcher that restarts its ranks may keep its store
+    store = PrefixStore(f"sft-tui-{name}-{restart}", _store(given, mine))
+    hellos = exchanged(store, mine, size)
+    try:
+        require_fit(hellos, launch.gpus)
+    except InputError:
+        _leave(store, mine.rank, size)
+        raise
+    _make_group(given, device, store, mine.rank, size)
+    return Meeting(hellos, store)
+
+
+def own_device(given: Mapping[str, str]) -> torch.device:
+    """The device that accelerate takes for this rank: a number above those of the visible GPUs wraps around."""
+    if computes_on_cpu(given):
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda", max(0, _local_rank(given)) % torch.cuda.device_count())
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found or torch.device("cpu")
+
+
+def require_fit(hellos: Sequence[Hello], gpus: int) -> None:
+    """Raises InputError unless all ranks compute on one kind of device, as promised, and no two on one GPU.
+
+    `gpus` of each machine were promised; 0: none were. All ranks judge alike.
+    """
+    blind = [hello for hello in hellos if hello.device == "cpu"]
+    missing = [hello for hello in blind if not hello.asked]
+    if gpus and missing:
+        raise InputError("gpus_promised", gpus=gpus, **_listed(missing))
+    if len({hello.device for hello in hellos}) > 1:
+        raise InputError("gpus_mixed", count=len(blind), ranks=len(hellos), **_listed(blind))
+    taken: dict[tuple[str, str, str], int] = {}
+    for hello in hellos:
+        first = taken.setdefault((hello.node, hello.boot, hello.gpu), hello.rank)
+        if hello.gpu and first != hello.rank:
+            raise InputError("gpu_twice", first=first, second=hello.rank, node=hello.node, gpu=hello.gpu)
+
+
+def _listed(hellos: Sequence[Hello]) -> dict[str, str]:
+    return {"nodes": _some(hello.node for hello in hellos), "numbers": _some(str(hello.rank) for hello in hellos)}
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first of some names, each once."""
+    found = list(dict.fromkeys(names))
+    return ", ".join([*found[:MOST_NAMED], *["…"] * (len(found) > MOST_NAMED)])
+
+
+def exchanged(store: Store, mine: Hello, size: int) -> list[Hello]:
+    """What all ranks say of themselves; raises InputError if one does not come, or something else answers."""
+    names = [f"hello-{rank}" for rank in range(size)]
+    store.set(names[mine.rank], json.dumps(as_json(mine)))
+    try:
+        store.wait(names, MEETING_LIMIT)
+        hellos = [read_as(Hello, json.loads(said)) for said in store.multi_get(names)]
+    except DistStoreError:
+        absent = _some(str(rank) for rank, name in enumerate(names) if not store.check([name]))
+        seconds = round(MEETING_LIMIT.total_seconds())
+        raise InputError("meeting_incomplete", absent=absent, ranks=size, seconds=seconds) from None
+    except (ValueError, TypeError, OverflowError, RecursionError, DistNetworkError) as error:
+        raise _unmet(os.environ, mine, one_line(error)) from None
+    return hellos
+
+
+def _store(given: Mapping[str, str], mine: Hello) -> Store:
+    """The store where ranks meet, which rank 0 or its launcher serves; raises InputError."""
+    url = given.get(environment.RENDEZVOUS)
+    if url is None:
+        _await_name(given.get("MASTER_ADDR", ""), mine.node)
+    try:
+        store: Store = next(rendezvous(url or "env://", timeout=MEETING_LIMIT))[0]
+        return store
+    except (DistNetworkError, DistStoreError) as error:
+        if "EADDRINUSE" in str(error):
+            raise InputError("meeting_port", port=given.get("MASTER_PORT", "?"), node=mine.node) from None
+        raise _unmet(given, mine, one_line(error)) from None
+
+
+def _await_name(address: str, node: str) -> None:
+    until = time.monotonic() + NAME_SECONDS
+    while address:  # torch says that it is not set
+        try:
+            socket.getaddrinfo(address, None)
+            return
+        except OSError as error:
+            if time.monotonic() > until:
+                raise InputError("meeting_unknown", address=address, node=node, why=error.strerror or "?") from None
+        time.sleep(1.0)
+
+
+def _unmet(given: Mapping[str, str], mine: Hello, why: str) -> InputError:
+    address, port = given.get("MASTER_ADDR", "?"), given.get("MASTER_PORT", "?")
+    return InputError("meeting_failed", rank=mine.rank, node=mine.node, address=address, port=port, why=why)
+
+
+def _leave(store: Store, rank: int, size: int) -> None:
+    """Says that this rank has read what all said; rank 0, with whom the store ends, waits for the others."""
+    with contextlib.suppress(RuntimeError):
+        store.set(f"left-{rank}", "")
+        if rank == 0:
+            store.wait([f"left-{other}" for other in range(size)], timedelta(seconds=LEAVE_SECONDS))
+
+
+def _make_group(given: Mapping[str, str], device: torch.device, store: Store, rank: int, size: int) -> None:
+    """Makes the group; of other kinds of devices, and of ranks that were launched without a place, accelerate does.
+
+    accelerate would make it without the number of this rank's GPU, which NCCL then guesses at the first collective.
+    """
+    how: dict[str, Any] = {
+        "store": PrefixStore("group", store),
+        "rank": rank,
+        "world_size": size,
+        "timeout": COLLECTIVE_LIMIT,
+    }
+    store.set_timeout(COLLECTIVE_LIMIT)
+    if device.type == "cuda" and _local_rank(given) >= 0:
+        torch.cuda.set_device(device)
+        dist.init_process_group("nccl", device_id=device, **how)
+    elif computes_on_cpu(given):
+        dist.init_process_group("gloo", **how)
+
+
+def _local_rank(given: Mapping[str, str]) -> int:
+    return int(given.get("LOCAL_RANK", "-1"))
+
+
+def _uuid(device: torch.device) -> str:
+    """The UUID of a GPU; empty if it does not say."""
+    with contextlib.suppress(RuntimeError, AttributeError, AssertionError):
+        return str(torch.cuda.get_device_properties(device).uuid)
+    return ""

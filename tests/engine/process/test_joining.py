@@ -1,0 +1,115 @@
+"""A rank that cannot join its run: the run's folder says why, and so does the rank."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine.contract.events import Event, RankFailed, RunEnded
+from engine.contract.launch import Launch
+from engine.contract.messages import InputError
+from engine.contract.rundir import RunDir
+from engine.contract.stream import EventWriter
+from engine.process import joining
+from engine.process.joining import joined
+from tests.engine.conftest import reported
+
+PORT = InputError("meeting_port", port="29500", node="ash")
+NCCL = RuntimeError("ncclInternalError: Internal check failed")
+
+
+@pytest.fixture(autouse=True)
+def left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process stays."""
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(joining, "leave", leave)
+    monkeypatch.setattr(joining, "FIRST_SECONDS", 0.2)
+
+
+@pytest.fixture
+def run_dir(make_run: Callable[..., RunDir], tmp_path: Path) -> RunDir:
+    return make_run(folder=tmp_path)
+
+
+def leaves(run_dir: RunDir, patch: pytest.MonkeyPatch, error: Exception, rank: int = 0) -> tuple[int, list[Event]]:
+    """How a rank that meets with an error ends, and what is then in the run's stream."""
+
+    def world(_launch: Launch, _name: str) -> None:
+        raise error
+
+    patch.setenv("RANK", str(rank))
+    patch.setattr(joining, "World", world)
+    with pytest.raises(SystemExit) as left:
+        joined(run_dir)
+    assert isinstance(left.value.code, int)
+    return left.value.code, [record.event for record in reported(run_dir)]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_refusal_is_in_the_stream_and_on_the_terminal(
+    run_dir: RunDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rank: int
+) -> None:
+    code, (end,) = leaves(run_dir, monkeypatch, PORT, rank)
+    assert isinstance(end, RunEnded)
+    assert (code, end.reason, end.message.code) == (2, "refused", "meeting_port")
+    assert "Port 29500 of ash" in capsys.readouterr().err
+
+
+def test_an_error_is_certified_with_its_traceback(
+    run_dir: RunDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, (end,) = leaves(run_dir, monkeypatch, NCCL)
+    assert isinstance(end, RunEnded)
+    assert (code, end.reason, end.message.code) == (1, "failed", "ended_failed")
+    assert "ncclInternalError" in end.message.what()
+    assert "RuntimeError" in end.evidence["traceback"]
+    assert end.message.text() in capsys.readouterr().err
+
+
+def test_one_certificate_is_enough(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rank 0 writes at once, and the others only if it does not."""
+    leaves(run_dir, monkeypatch, PORT)
+    attempts = [record.envelope.attempt for record in reported(run_dir)]
+    monkeypatch.setattr(joining, "next_attempt", lambda _path: attempts[0])  # they started together
+    assert len(leaves(run_dir, monkeypatch, PORT, rank=1)[1]) == 1
+
+
+def test_the_next_attempt_has_a_certificate_of_its_own(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    leaves(run_dir, monkeypatch, PORT)
+    leaves(run_dir, monkeypatch, NCCL)
+    assert [record.envelope.attempt for record in reported(run_dir)] == [1, 2]
+
+
+@pytest.mark.parametrize(("error", "kinds"), [(NCCL, [RankFailed]), (PORT, [])])
+def test_a_supervisor_judges_by_what_each_rank_reports(
+    run_dir: RunDir, monkeypatch: pytest.MonkeyPatch, error: Exception, kinds: list[type[Event]]
+) -> None:
+    monkeypatch.setenv("SFT_TUI_SUPERVISOR", "1")
+    monkeypatch.setenv("SFT_TUI_ATTEMPT", "3")
+    EventWriter(run_dir.events, "app", 3).close()
+    _, found = leaves(run_dir, monkeypatch, error, rank=1)
+    assert [type(event) for event in found] == kinds
+    assert isinstance(leaves(run_dir, monkeypatch, PORT, rank=0)[1][-1], RunEnded)
+
+
+def test_a_run_prepared_for_a_gpu_says_that_there_is_none(
+    run_dir: RunDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir.write_record(replace(run_dir.read_record(), launch=Launch("torchrun", 1, 1)))
+    monkeypatch.delenv("ACCELERATE_USE_CPU")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit) as left:
+        joined(run_dir)
+    (end,) = [record.event for record in reported(run_dir)]
+    assert isinstance(end, RunEnded)
+    assert (left.value.code, end.message.code) == (2, "gpus_promised")
+    assert "prepared for 1 GPU on each machine" in capsys.readouterr().err
+
+
+def test_a_run_without_a_record_is_left_to_the_job(tmp_path: Path) -> None:
+    assert joined(RunDir(tmp_path)).size == 1
+    assert list(tmp_path.iterdir()) == []
