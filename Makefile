@@ -15,18 +15,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+# Instead of pip, which compiles the 12,000 modules on one core; a few of them are templates that no Python compiles.
+COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 # What the installation reads.
 INSTALLED := pyproject.toml setup.py constraints.txt $(wildcard engine/cpu/*.[ch] engine/contract/locale/*/*/*.po)
 
-# Tests wait for processes and disks more than they compute; worksteal lets nobody end alone with a long tail.
-SPREAD := -n 2 --dist worksteal
+# Tests wait for processes and disks a third of their time: three share two cores. worksteal lets nobody end alone with
+# a long tail.
+SPREAD := -n 3 --dist worksteal
 
 # As the trainer is started by sft-tui: on a busy machine spinning threads cost ten times as much. A benchmark must not
 # have it: nobody starts the standard trainer so.
-demo demo-t5 test test-all: export OMP_WAIT_POLICY := PASSIVE
+demo demo-t5 fast-tests all-tests: export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: docs texts demo demo-t5 test test-all bench bench-chat bench-gpu bench-scale bench-screen screens lint format clean
+.PHONY: docs texts demo demo-t5 test test-all fast-tests all-tests bench bench-chat bench-gpu bench-scale bench-screen screens lint format clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/sft-tui demo
@@ -34,10 +37,14 @@ demo: $(VENV)/demo.done
 demo-t5: $(VENV)/demo.done
 	$(BIN)/sft-tui demo --t5
 
-test: lint
+test: lint fast-tests
+
+test-all: lint all-tests
+
+fast-tests: $(VENV)/dev.done
 	$(BIN)/pytest -m "not slow" $(SPREAD)
 
-test-all: lint
+all-tests: $(VENV)/dev.done
 	$(BIN)/pytest $(SPREAD)
 
 texts: $(VENV)/dev.done
@@ -85,11 +92,13 @@ $(BIN)/python:
 $(VENV)/demo.done: $(INSTALLED) | $(BIN)/python
 	@echo "Installing into $(VENV) (PyTorch alone takes a few minutes the first time) …"
 	$(PIP) -e '.[demo]'
+	$(COMPILE)
 	@touch $@
 
 $(VENV)/dev.done: $(INSTALLED) | $(BIN)/python
 	@echo "Installing into $(VENV) (PyTorch alone takes a few minutes the first time) …"
 	$(PIP) -e '.[demo,dev]'
+	$(COMPILE)
 	@touch $@
 
 $(PEERS)/done: constraints.txt bench/peers.txt

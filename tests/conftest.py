@@ -28,6 +28,24 @@ watchdog.begin()
 if "PYTEST_XDIST_WORKER" not in os.environ:  # several writers at once would take each other's file away
     compile_catalogues()  # what is edited is what is tested
 
+TOGETHER = {"two_ranks", "uncut_on_two"}  # each a launch of two processes, for all tests that ask for it
+LONG = ("tests/faults/", "tests/test_train_low_mem.py", "tests/sft_tui/cli/test_main.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with tests that share a launch, so that one worker gets them all, and with long ones.
+
+    A worker gets tests that follow each other, and gives up the last ones to a worker that has none left: what comes
+    last should be short.
+    """
+
+    def place(item: pytest.Item) -> int:
+        shared = isinstance(item, pytest.Function) and not TOGETHER.isdisjoint(item.fixturenames)
+        return 0 if shared else 1 if item.nodeid.startswith(LONG) else 2
+
+    items.sort(key=place)
+
+
 # Uneven on purpose, from one character to a long line: what is wrong on uneven rows shows only there.
 ROWS = [
     ("你好", "你好，有什么可以帮你？"),

@@ -33,6 +33,7 @@ from engine.process.world import World
 from engine.training.loop import train
 from tests.engine.models.causal.exact import SLIDING
 from tests.engine.models.causal.small import chatty
+from tests.engine.training.sharded import run_on
 from tests.processes import Result, run
 from tests.required import required
 
@@ -314,14 +315,13 @@ def divided_steps(tiny_settings: dict[str, Any], tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="session")
 def two_ranks(
-    launch_two: Callable[..., Result],
     make_run: Callable[..., RunDir],
     gradient_cases: dict[str, RunConfig],
     divided_steps: dict[str, RunConfig],
     scored_config: RunConfig,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> TwoRanks:
-    """Launches two_ranks.py, once for all tests."""
+    """Runs two_ranks.py, once for all tests; a launcher, as for `uncut_on_two`, would start as long as both ranks."""
     folder = tmp_path_factory.mktemp("two_ranks")
     runs = {
         "curve": make_run(processes=2, gradient_accumulation_steps=4, dropout_rate=0.0),
@@ -340,8 +340,7 @@ def two_ranks(
     }
     (folder / "spec.json").write_text(json.dumps(spec))
     script = Path(__file__).with_name("two_ranks.py")
-    finished = launch_two(str(script), str(folder), PYTHONPATH=str(script.parents[2]))
-    assert finished.code == 0, finished.err
+    run_on(2, folder, str(script), str(folder))
     first, second = (json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1))
     outcomes = {name: outcome_of(run_dir, first[name]) for name, run_dir in runs.items()}
     return TwoRanks(folder, (first, second), **outcomes)

@@ -43,14 +43,19 @@ def launched(
     spec = {"gradients": cases, "runs": {name: (str(run.path), last) for name, (run, last) in runs.items()}}
     spec["short"] = short
     (folder / "spec.json").write_text(json.dumps(spec))
-    processes = [started((str(SCRIPT), str(folder)), folder, rank, ranks) for rank in range(ranks)]
+    run_on(ranks, folder, str(SCRIPT), str(folder))
+    return Launch(folder, [json.loads((folder / f"{rank}.json").read_text()) for rank in range(ranks)])
+
+
+def run_on(ranks: int, folder: Path, *what: str) -> None:
+    """Runs a script to its end on this number of ranks, in a folder."""
+    processes = [started(what, folder, rank, ranks) for rank in range(ranks)]
     try:
         codes = [process.wait(LIMIT) for process in processes]
     finally:
         for process in processes:
             kill_tree(process)
     assert codes == [0] * ranks, (folder / "output").read_text()
-    return Launch(folder, [json.loads((folder / f"{rank}.json").read_text()) for rank in range(ranks)])
 
 
 def started(what: tuple[str, ...], folder: Path, rank: int, ranks: int) -> "subprocess.Popen[bytes]":

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,11 +52,16 @@ def cases(tiny_bart: Path, tiny_chat: dict[str, Any]) -> dict[str, dict[str, Any
 
 
 @pytest.fixture(scope="module")
-def uncut(run_here: "Runner", cases: dict[str, dict[str, Any]]) -> dict[str, "Outcome"]:
-    """The whole runs, with dropout on."""
-    runs = {name: run_here(**settings) for name, settings in cases.items()}
-    assert [run.code for run in runs.values()] == [0] * len(runs)
-    return runs
+def uncut(run_here: "Runner", cases: dict[str, dict[str, Any]]) -> Callable[[str], "Outcome"]:
+    """The whole run of a case, with dropout on."""
+
+    @cache
+    def whole(case: str) -> "Outcome":
+        run = run_here(**cases[case])
+        assert run.code == 0
+        return run
+
+    return whole
 
 
 def computed(run: "Outcome") -> dict[int, Step]:
@@ -119,7 +125,7 @@ def cut_after(step: int, run_here: "Runner", folder: Path, **settings: Any) -> "
 def test_a_run_stopped_after_any_step_resumes_exactly(
     run_here: "Runner",
     cases: dict[str, dict[str, Any]],
-    uncut: dict[str, "Outcome"],
+    uncut: Callable[[str], "Outcome"],
     tmp_path: Path,
     case: str,
     step: int,
@@ -130,7 +136,7 @@ def test_a_run_stopped_after_any_step_resumes_exactly(
     assert [event.step for event in resumed.all(Step)] == list(range(1, STEPS + 1))  # none was done twice
     assert resumed.all(events.Plan)[-1].step == step
     assert "resumed" in resumed.codes(events.Notice)
-    assert_same(resumed, uncut[case])
+    assert_same(resumed, uncut(case))
 
 
 def test_a_run_as_on_a_gpu_resumes_exactly(
@@ -147,19 +153,19 @@ def test_a_run_as_on_a_gpu_resumes_exactly(
     assert json.loads((resumed.output.checkpoint(STEPS) / "MANIFEST.json").read_text())["encodings"]
 
 
-def test_the_resumed_runs_use_dropout(run_here: "Runner", uncut: dict[str, "Outcome"]) -> None:
+def test_the_resumed_runs_use_dropout(run_here: "Runner", uncut: Callable[[str], "Outcome"]) -> None:
     """Without it the tests above would say nothing of random numbers."""
     without = computed(run_here(dropout_rate=0.0))
-    assert without[1].loss != computed(uncut["adafactor"])[1].loss
+    assert without[1].loss != computed(uncut("adafactor"))[1].loss
 
 
-def test_another_seed_gives_another_run(run_here: "Runner", uncut: dict[str, "Outcome"]) -> None:
-    other, usual = computed(run_here(seed=1)), computed(uncut["adafactor"])
+def test_another_seed_gives_another_run(run_here: "Runner", uncut: Callable[[str], "Outcome"]) -> None:
+    other, usual = computed(run_here(seed=1)), computed(uncut("adafactor"))
     assert other[1].sample_ids != usual[1].sample_ids
 
 
-def test_the_same_run_again_is_the_same(run_here: "Runner", uncut: dict[str, "Outcome"]) -> None:
-    assert_same(run_here(), uncut["adafactor"])
+def test_the_same_run_again_is_the_same(run_here: "Runner", uncut: Callable[[str], "Outcome"]) -> None:
+    assert_same(run_here(), uncut("adafactor"))
 
 
 def test_the_best_model_of_a_resumed_run_keeps_its_generation_settings(
@@ -180,19 +186,19 @@ def test_the_best_model_of_a_resumed_run_keeps_its_generation_settings(
 
 
 def test_a_run_stopped_after_every_step_resumes_exactly(
-    run_here: "Runner", uncut: dict[str, "Outcome"], tmp_path: Path
+    run_here: "Runner", uncut: Callable[[str], "Outcome"], tmp_path: Path
 ) -> None:
     for step in range(1, STEPS + 1):
         cut_after(step, run_here, tmp_path, resume=step > 1)
     resumed = run_here(folder=tmp_path, resume=True)
     assert resumed.ended.reason == "finished"
-    assert_same(resumed, uncut["adafactor"])
+    assert_same(resumed, uncut("adafactor"))
 
 
 @pytest.mark.parametrize("phase", ["evaluating", "generating"])
 @pytest.mark.parametrize("step", [PER_EPOCH, STEPS])
 def test_a_run_stopped_in_an_evaluation_resumes_exactly(
-    run_here: "Runner", uncut: dict[str, "Outcome"], tmp_path: Path, phase: str, step: int
+    run_here: "Runner", uncut: Callable[[str], "Outcome"], tmp_path: Path, phase: str, step: int
 ) -> None:
     reached = [0]
 
@@ -206,11 +212,11 @@ def test_a_run_stopped_in_an_evaluation_resumes_exactly(
     assert (run.code, run.ended.reason, run.ended.message.code) == (0, "stopped", "ended_stopped")
     assert (max(computed(run)), len(scores(run))) == (step, step // PER_EPOCH - 1)
     run.run_dir.stop_request.unlink()
-    assert_same(run_here(folder=tmp_path, resume=True), uncut["adafactor"])
+    assert_same(run_here(folder=tmp_path, resume=True), uncut("adafactor"))
 
 
 def test_a_run_that_failed_between_checkpoints_repeats_its_steps(
-    run_here: "Runner", uncut: dict[str, "Outcome"], tmp_path: Path
+    run_here: "Runner", uncut: Callable[[str], "Outcome"], tmp_path: Path
 ) -> None:
     def listener(record: Record) -> None:
         if isinstance(record.event, Step) and record.event.step == 8:
@@ -221,11 +227,11 @@ def test_a_run_that_failed_between_checkpoints_repeats_its_steps(
     assert run.output.checkpoint_steps()[0] == 6
     resumed = run_here(folder=tmp_path, resume=True)
     assert [event.step for event in resumed.all(Step)] == [*range(1, 9), *range(7, STEPS + 1)]
-    assert_same(resumed, uncut["adafactor"])
+    assert_same(resumed, uncut("adafactor"))
 
 
 def test_a_run_resumes_from_the_newest_sound_checkpoint(
-    run_here: "Runner", uncut: dict[str, "Outcome"], tmp_path: Path
+    run_here: "Runner", uncut: Callable[[str], "Outcome"], tmp_path: Path
 ) -> None:
     run = cut_after(7, run_here, tmp_path)
     weights = run.output.checkpoint(7) / "trained.safetensors"
@@ -234,11 +240,11 @@ def test_a_run_resumes_from_the_newest_sound_checkpoint(
     (warning,) = [event.message for event in resumed.all(events.Warning)]
     assert (warning.code, warning.args["checkpoint"]) == ("checkpoint_skipped", str(run.output.checkpoint(7)))
     assert resumed.all(events.Plan)[-1].step == 6
-    assert_same(resumed, uncut["adafactor"])
+    assert_same(resumed, uncut("adafactor"))
 
 
 def test_a_run_without_a_sound_checkpoint_starts_over_and_says_so(
-    run_here: "Runner", uncut: dict[str, "Outcome"], tmp_path: Path
+    run_here: "Runner", uncut: Callable[[str], "Outcome"], tmp_path: Path
 ) -> None:
     run = cut_after(2, run_here, tmp_path)
     for step in (1, 2):
@@ -246,12 +252,14 @@ def test_a_run_without_a_sound_checkpoint_starts_over_and_says_so(
     resumed = run_here(folder=tmp_path, resume=True)
     assert resumed.codes(events.Warning) == ["checkpoint_skipped"] * 2
     assert "resume_nothing" in resumed.codes(events.Notice)
-    assert_same(resumed, uncut["adafactor"])
+    assert_same(resumed, uncut("adafactor"))
 
 
-def test_an_interrupted_evaluation_is_repeated(run_here: "Runner", uncut: dict[str, "Outcome"], tmp_path: Path) -> None:
+def test_an_interrupted_evaluation_is_repeated(
+    run_here: "Runner", uncut: Callable[[str], "Outcome"], tmp_path: Path
+) -> None:
     """As by a power cut after the last checkpoint of an epoch: no event, no score, no best model."""
-    shutil.copytree(uncut["adafactor"].output.path, tmp_path / "output")
+    shutil.copytree(uncut("adafactor").output.path, tmp_path / "output")
     for step in range(6, STEPS + 1):
         shutil.rmtree(tmp_path / "output" / "checkpoints" / f"step-{step:08d}")
     for name in ("evaluations.json", "best"):
@@ -260,10 +268,10 @@ def test_an_interrupted_evaluation_is_repeated(run_here: "Runner", uncut: dict[s
     owner = tmp_path / "output" / "RUN.json"
     owner.write_text(json.dumps({**json.loads(owner.read_text()), "finished": False}))
     resumed = run_here(folder=tmp_path, resume=True)
-    whole = computed(uncut["adafactor"])
+    whole = computed(uncut("adafactor"))
     assert computed(resumed) == {step: whole[step] for step in range(6, STEPS + 1)}
-    assert scores(resumed) == scores(uncut["adafactor"])
-    assert files_of_last_checkpoint(resumed) == files_of_last_checkpoint(uncut["adafactor"])
+    assert scores(resumed) == scores(uncut("adafactor"))
+    assert files_of_last_checkpoint(resumed) == files_of_last_checkpoint(uncut("adafactor"))
 
 
 def test_two_ranks_stopped_resume_exactly(two_ranks: "TwoRanks", uncut_on_two: "tuple[Result, Outcome]") -> None:

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -106,34 +108,49 @@ def test_the_commands_speak_chinese(tmp_path: Path) -> None:
     assert "错误：找不到训练文件 data/sft_train_small_train.parquet。" in result.err
 
 
-def loaded(folder: Path, *arguments: str) -> set[str]:
-    """The heavy packages that a command has loaded when it ends, and what only questions to the engine need."""
+def loading(folder: Path, *arguments: str) -> tuple[Ended, set[str]]:
+    """A command, and what it has loaded when it ends: heavy packages, and what only questions to the engine need."""
     program = (
         "import atexit, sys; from sft_tui.cli.main import main; sys.argv = ['sft-tui', *sys.argv[1:]]; "
         "atexit.register(lambda: open('modules', 'w').write(' '.join(sys.modules))); main()"
     )
-    run(sys.executable, "-c", program, *arguments, folder=folder)
-    return (HEAVY | OF_QUESTIONS) & set((folder / "modules").read_text().split())
+    ended = run(sys.executable, "-c", program, *arguments, folder=folder)
+    return ended, (HEAVY | OF_QUESTIONS) & set((folder / "modules").read_text().split())
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["presets", "show", "sft"], ["runs"]])
 def test_help_loads_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
-    assert loaded(tmp_path, *arguments) == set()
-
-
-def test_following_a_run_loads_nothing_heavy(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
-    assert loaded(tmp_path, "run", "sft-small", "--no-ui", *options(one_epoch(tiny_settings))) <= OF_QUESTIONS
-    assert (tmp_path / "model_save/sft_small/best/model.safetensors").is_file()
+    assert loading(tmp_path, *arguments)[1] == set()
 
 
 def one_epoch(settings: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {**settings, "epochs": 1, "save_steps": 2, "sample_rows": 1, **more}
 
 
-def test_a_run_prints_data_to_standard_output_and_notes_to_standard_error(
-    tmp_path: Path, tiny_settings: dict[str, Any]
-) -> None:
-    result = run(*SFT_TUI, "run", "sft-small", "--no-ui", *options(one_epoch(tiny_settings)), folder=tmp_path)
+@dataclass(frozen=True)
+class Finished:
+    """A run of one epoch that was followed to its end; its folder is only to be looked at."""
+
+    folder: Path
+    said: Ended
+    loaded: set[str]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    folder = tmp_path_factory.mktemp("finished")
+    said, loaded = loading(folder, "run", "sft-small", "--no-ui", *options(one_epoch(tiny_settings)))
+    yield Finished(folder, said, loaded)
+    end_runs(folder)
+
+
+def test_following_a_run_loads_nothing_heavy(finished: Finished) -> None:
+    assert finished.loaded <= OF_QUESTIONS
+    assert (finished.folder / "model_save/sft_small/best/model.safetensors").is_file()
+
+
+def test_a_run_prints_data_to_standard_output_and_notes_to_standard_error(finished: Finished) -> None:
+    result = finished.said
     assert result.code == 0, result.err
     first, last = [line for line in result.out.splitlines() if line.startswith("step")]
     assert "1/5" in first
@@ -298,26 +315,27 @@ def test_more_epochs_outlast_a_kill_before_the_next_save(tmp_path: Path, tiny_se
     assert called(tmp_path, "stop").code == 0
 
 
-def test_the_output_of_a_run_can_be_read_again(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
-    log = RunDir(tmp_path / "logs/sft-small-1")
-    live = called(tmp_path, "run", "sft-small", *options(one_epoch(tiny_settings)))
+def test_the_output_of_a_run_can_be_read_again(finished: Finished, tmp_path: Path) -> None:
+    folder, live = finished.folder, finished.said
+    log = RunDir(folder / "logs/sft-small-1")
     assert live.code == 0, live.err
-    attached = called(tmp_path, "attach")
+    attached = called(folder, "attach")
     assert (attached.code, attached.out) == (0, live.out)
-    assert called(tmp_path, "attach", "sft-small-1", "--json").out == log.events.read_text()
-    assert called(tmp_path, "logs", "--json").out == log.events.read_text()
-    printed = called(tmp_path, "logs").out
-    assert (tmp_path / "logs/sft-small-1.log").read_text() == printed
+    assert called(folder, "attach", "sft-small-1", "--json").out == log.events.read_text()
+    assert called(folder, "logs", "--json").out == log.events.read_text()
+    printed = called(folder, "logs").out
+    assert (folder / "logs/sft-small-1.log").read_text() == printed
     assert all(line in printed for line in live.out.splitlines())
     assert "Configuration sft-small" in printed
-    log.trainer_output.write_text("one\n\x1b[31mtwo\n")
+    shutil.copytree(folder / "logs", tmp_path / "logs")
+    RunDir(tmp_path / "logs/sft-small-1").trainer_output.write_text("one\n\x1b[31mtwo\n")
     assert called(tmp_path, "logs", "--trainer").out == "one\n␛[31mtwo\n"
 
-    status = called(tmp_path, "status")
+    status = called(folder, "status")
     assert status.out.startswith("sft-small-1 finished · epoch 1/1 · step 5/5 100 % · eval loss ")
     assert "Finished: 5 steps" in status.err
-    (listed,) = json.loads(called(tmp_path, "runs", "--json").out)
-    assert listed == json.loads(called(tmp_path, "status", "--json").out)
+    (listed,) = json.loads(called(folder, "runs", "--json").out)
+    assert listed == json.loads(called(folder, "status", "--json").out)
     assert (listed["run"], listed["status"], listed["step"], listed["exit_code"]) == ("sft-small-1", "finished", 5, 0)
     assert listed["alive"] is False
 
@@ -400,17 +418,17 @@ def test_real_chinese_rows_are_trained_on(tmp_path: Path, tiny_settings: dict[st
     assert " of 300 rows cut to 32 tokens" in result.err
 
 
-def test_the_test_command_scores_the_best_model(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
-    settings = options(one_epoch(tiny_settings))
-    refused = run(*SFT_TUI, "test", "sft-small", *settings, folder=tmp_path)
+def test_the_test_command_scores_the_best_model(
+    finished: Finished, tmp_path: Path, tiny_settings: dict[str, Any]
+) -> None:
+    words = (*SFT_TUI, "test", "sft-small", *options(one_epoch(tiny_settings)))
+    refused = run(*words, folder=tmp_path)
     assert (refused.code, refused.out) == (2, "")
     assert "no best model" in refused.err
-    trained = run(*SFT_TUI, "run", "sft-small", "--no-ui", *settings, folder=tmp_path)
-    scored = run(*SFT_TUI, "test", "sft-small", *settings, folder=tmp_path)
+    scored = run(*words, "--logs", str(tmp_path / "logs"), folder=finished.folder)
     assert scored.code == 0, scored.err
-    loss = (
-        next(line for line in trained.out.splitlines() if line.startswith("evaluation")).split("loss ")[1].split(",")[0]
-    )
+    evaluation = next(line for line in finished.said.out.splitlines() if line.startswith("evaluation"))
+    loss = evaluation.split("loss ")[1].split(",")[0]
     tested = next(line for line in scored.out.splitlines() if line.startswith("  loss "))
     assert tested.split()[1] == loss  # the test file is the validation file here
 

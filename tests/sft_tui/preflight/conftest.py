@@ -16,8 +16,8 @@ from sft_tui.preflight.check import Report, check
 from sft_tui.preflight.declaration import CheckedRun, with_remedies
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.request import CheckRequest
+from tests import forked_inspector
 from tests.conftest import ROWS
-from tests.sft_tui.preflight import forked_inspector
 from tests.sft_tui.preflight.broken_files import Files
 
 Checked = Callable[..., Report]

@@ -19,7 +19,7 @@ LONG = 60.0  # seconds
 
 def prepare() -> None:
     """Starts the process to fork from, in the folder of the project."""
-    CONTEXT.set_forkserver_preload(["tests.sft_tui.preflight.imported"])
+    CONTEXT.set_forkserver_preload(["tests.imported"])
     forkserver.ensure_running()
 
 
@@ -47,19 +47,24 @@ class Forked:
 def begin(inspector: Inspector) -> Inspector:
     """Replaces `Inspector.__enter__`."""
     inspector._noise, inspector._partial = tempfile.TemporaryFile(), b""  # noqa: SIM115
+    inspector._child = fork(inspector._noise.fileno(), engine_environment())  # type: ignore[assignment]
+    return inspector
+
+
+def fork(errors: int, environment: dict[str, str]) -> Forked:
+    """An inspecting process that has begun; `errors` is where its standard error goes."""
     asked, stdin = CONTEXT.Pipe(duplex=False)
     stdout, answers = CONTEXT.Pipe(duplex=False)
     begun, ready = CONTEXT.Pipe(duplex=False)
-    noise = Connection(os.dup(inspector._noise.fileno()), readable=False)
+    noise = Connection(os.dup(errors), readable=False)
     ends = (asked, answers, noise, ready)
-    process = CONTEXT.Process(target=_inspect, args=(*ends, os.getcwd(), engine_environment()), daemon=True)
+    process = CONTEXT.Process(target=_inspect, args=(*ends, os.getcwd(), environment), daemon=True)
     process.start()
     for end in ends:
         end.close()
     with begun:
         begun.recv_bytes()
-    inspector._child = Forked(process, stdin, stdout)  # type: ignore[assignment]
-    return inspector
+    return Forked(process, stdin, stdout)
 
 
 def _inspect(
