@@ -6,6 +6,8 @@ import shlex
 import sys
 from pathlib import Path
 
+import psutil
+
 from engine.contract.files import open_regular, reason
 from engine.contract.launch import Launch
 from engine.contract.messages import InputError
@@ -16,20 +18,26 @@ from sft_tui.child_process import LIBRARY_SETTINGS, module_command
 
 NOT_IN_NAMES = re.compile(r"[^\w.-]")  # a record may be foreign, and its name must not become lines of the script
 RANK_PROGRAM = "engine.train"
+MOST_LINES = 8  # machines for which each line is written out
 SECONDS_TO_SAVE = 120  # before the end of its time, Slurm asks the ranks to save and end
 SECONDS_TO_ANSWER = 60  # for a machine that is there to start a program
 
 
-def write(run_dir: RunDir, record: RunRecord) -> str:
-    """The line that starts a run, after its batch script was written if it needs one; raises InputError."""
+def write(run_dir: RunDir, record: RunRecord) -> list[str]:
+    """The lines that start a run, one for each machine, of more than `MOST_LINES` only the first machine's.
+
+    Slurm needs one, and its batch script is written; raises InputError.
+    """
     folder, project = _place(run_dir, record)
-    if record.launch.launcher == "slurm":
-        _write_script(run_dir.batch_script, batch_script(folder, project, record.run, record.launch))
-        return shlex.join(["sbatch", str(run_dir.batch_script)])
-    alike = record.launch.launcher == "torchrun"
-    words = torchrun(folder, record.run, record.launch) if alike else accelerate(folder, record.launch)
-    variables = [f"{name}={value}" for name, value in environment(record.launch).items()]
-    return f"cd {shlex.quote(project)} && {shlex.join(['env', *variables, *words])}"
+    launch = record.launch
+    if launch.launcher == "slurm":
+        _write_script(run_dir.batch_script, batch_script(folder, project, record.run, launch))
+        return [shlex.join(["sbatch", str(run_dir.batch_script)])]
+    words = torchrun if launch.launcher == "torchrun" else accelerate
+    variables = [f"{name}={value}" for name, value in environment(launch).items()]
+    machines = range(launch.nodes if launch.nodes <= MOST_LINES else 1)
+    begin = f"cd {shlex.quote(project)} && "
+    return [begin + shlex.join(["env", *variables, *words(folder, launch, machine)]) for machine in machines]
 
 
 def _write_script(path: Path, script: str) -> None:
@@ -44,7 +52,9 @@ def _write_script(path: Path, script: str) -> None:
 def _place(run_dir: RunDir, record: RunRecord) -> tuple[str, str]:
     """The run's folder as its ranks name it, and the folder in which they are started."""
     folder, project = place_of(run_dir.path, record.project)
-    return folder, os.path.abspath(project or os.getcwd())
+    home = os.path.abspath(project or os.getcwd())
+    inside = os.path.relpath(os.path.join(home, folder), home)
+    return (folder if inside.startswith(os.pardir) else inside), home
 
 
 def environment(launch: Launch) -> dict[str, str]:
@@ -58,22 +68,28 @@ def rank_command(folder: str) -> list[str]:
     return module_command(RANK_PROGRAM, folder)
 
 
-def torchrun(folder: str, run: str, launch: Launch) -> list[str]:
-    """The same words on every machine: the ranks are numbered when all have met."""
+def torchrun(folder: str, launch: Launch, machine: int) -> list[str]:
+    """The words on a machine of this number, from 0; all meet on the first.
+
+    Without numbers (`--rdzv-backend=c10d`) the machines would meet by the name that one of them has for itself, which
+    the others may not know, and would miss one whose clock is 15 s behind.
+    """
+    host, port = launch.meeting
     meeting = ["--standalone"]
     if launch.nodes > 1:
-        meeting = [f"--rdzv-id={run}", "--rdzv-backend=c10d", f"--rdzv-endpoint={launch.endpoint}"]
+        meeting = [f"--master-addr={host}", f"--master-port={port}", f"--node-rank={machine}"]
     counts = [f"--nnodes={launch.nodes}", f"--nproc-per-node={launch.on_each}", "--max-restarts=0"]
     return [_program("torchrun"), *counts, *meeting, "--no-python", *rank_command(folder)]
 
 
-def accelerate(folder: str, launch: Launch) -> list[str]:
-    """The words on the first machine; on the others another number stands behind `--machine_rank`."""
-    host, _, port = launch.endpoint.rpartition(":")
+def accelerate(folder: str, launch: Launch, machine: int) -> list[str]:
+    """The words for accelerate, which gives a process one thread unless asked for more."""
+    host, port = launch.meeting
     several = ["--multi_gpu"] * (launch.processes > 1)
     machines = [f"--num_machines={launch.nodes}", f"--num_processes={launch.processes}"]
-    meeting = ["--machine_rank", "0", f"--main_process_ip={host}", f"--main_process_port={port}"]
-    plain = ["--mixed_precision=no", "--dynamo_backend=no", "--no_python"]
+    meeting = [f"--main_process_ip={host}", f"--main_process_port={port}", f"--machine_rank={machine}"]
+    threads = [] if launch.gpus else [f"--num_cpu_threads_per_process={psutil.cpu_count(logical=False) or 1}"]
+    plain = [*threads, "--mixed_precision=no", "--dynamo_backend=no", "--no_python"]
     meeting = meeting if launch.nodes > 1 else []
     return [_program("accelerate"), "launch", *several, *machines, *meeting, *plain, *rank_command(folder)]
 
@@ -87,7 +103,8 @@ def batch_script(folder: str, project: str, run: str, launch: Launch) -> str:
     """The batch script: starts the ranks; resumes when the job begins again; queues it again if it was cut off."""
     here, again = shlex.quote(folder), shlex.join(module_command("sft_tui", "resume"))
     status = shlex.join(module_command("sft_tui", "status", "--json"))
-    state = shlex.join([sys.executable, "-c", 'import json, sys; print(json.load(sys.stdin)["status"])'])
+    reading = 'import json, sys; run = json.load(sys.stdin); print(run["status"], run["checkpoint"])'
+    state = shlex.join([sys.executable, "-c", reading])
     exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment(launch).items())
     gpus = f"\n#SBATCH --gpus-per-node={launch.gpus}" if launch.gpus else ""
     return f"""#!/bin/bash
@@ -114,14 +131,24 @@ if [ "$run/events.jsonl" -nt "$run/run.json" ]; then
     [ "$run/run.json" -nt "$run/events.jsonl" ] || exit 0  # it is finished: there was nothing to resume
 fi
 
+state() {{ {status} "$run" | {state}; }}  # a word, and the step of the newest checkpoint
+before=$(state)
 srun --kill-on-bad-exit=1 {shlex.join(rank_command(folder))}
 code=$?
 
 # Slurm's signal made it save and end (143: it was still starting), or a machine no longer answers, which Slurm itself
-# may notice much later: the job goes back into the queue, unless you stopped it or cancelled the job.
+# may notice much later: the job goes back into the queue, unless you stopped it or cancelled the job. One that has
+# saved no step would be cut off at the same place again.
 if [ ! -e "$run/control/stop" ] && [ "$(squeue -h -o %T -j "$SLURM_JOB_ID")" = RUNNING ]; then
-    case "$({status} "$run" | {state}) $code" in
-        stopped* | *143) scontrol requeue "$SLURM_JOB_ID" ;;
+    after=$(state)
+    case "$after $code" in
+        stopped* | *143)
+            if [ "${{after##* }}" = "${{before##* }}" ]; then
+                echo "The time of the job was over before a step was saved: submit it with more (sbatch --time)."
+                exit 1
+            fi
+            scontrol requeue "$SLURM_JOB_ID"
+            ;;
         *" 0") ;;
         *) timeout {SECONDS_TO_ANSWER} srun true || scontrol requeue "$SLURM_JOB_ID" ;;
     esac

@@ -284,7 +284,9 @@ def _holder(run_dir: RunDir, record: RunRecord) -> Holder:
 def _holder_of_output(run_dir: RunDir, record: RunRecord) -> Holder:
     """Who signed the lock of the output folder for this run; an empty Holder if nobody did."""
     holder = holder_of(record.output.path) if record.job == "train" else Holder()
-    return holder if holder.run_dir == str(run_dir.path.absolute()) else Holder()
+    # Another machine may have the same folder under another path.
+    signed = holder.run_dir == str(run_dir.path.absolute()) or (holder.elsewhere and holder.run == run_dir.path.name)
+    return holder if signed else Holder()
 
 
 def _newest_attempt(run_dir: RunDir, state: RunState) -> int:
@@ -374,6 +376,8 @@ def stop(run: Run, *, now: bool = False, why: str = "stop") -> None:
         raise InputError("run_not_running", run=run.name, status=run.status)
     if run.record.job == "test" and why == "pause":
         raise InputError("run_not_pausable", run=run.name)
+    if now and run.record.launch.launcher:
+        raise InputError("run_launched", run=run.name)
     ask(run.run_dir, why="now" if now else why)
     if now:
         _end_unsupervised(run.run_dir, run.record.output.path)

@@ -1,5 +1,7 @@
 """How the processes of a run are started if a launcher does it: on which machines, and where they meet."""
 
+import ipaddress
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -28,5 +30,27 @@ class Launch:
         """The number of processes on all machines."""
         return self.nodes * self.on_each
 
+    @property
+    def meeting(self) -> tuple[str, str]:
+        """The host where all meet, an address of IPv6 without brackets, and the port."""
+        host, _, port = self.endpoint.rpartition(":")
+        return host.removeprefix("[").removesuffix("]"), port
+
 
 OURS = Launch()  # our own supervisor starts the processes
+
+
+def endpoint_of(given: str) -> str:
+    """HOST:PORT as typed by a person, or with the usual port; raises ValueError if it is none.
+
+    An address of IPv6 stands in brackets if a port follows.
+    """
+    found = re.fullmatch(r"\[([^][]+)\](?::(\d{1,5}))?", given) or re.fullmatch(r"([^:]+)(?::(\d{1,5}))?", given)
+    host, port = (found[1], int(found[2] or PORT)) if found else (given, PORT)
+    if not 0 < port < 2**16:
+        raise ValueError("no port")
+    if ":" in host or given.startswith("["):
+        return f"[{ipaddress.IPv6Address(host)}]:{port}"
+    if not re.fullmatch(r"\w[\w.-]{0,180}", host):
+        raise ValueError("no host")
+    return f"{host}:{port}"

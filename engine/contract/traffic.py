@@ -1,8 +1,10 @@
 """What the network between machines costs a step: pure functions of sizes, numbers of ranks and rates."""
 
+import math
 from dataclasses import dataclass
 
 BYTES_OF_A_GRADIENT = 4  # fp32, as the gradients are summed
+BUCKET_ELEMENTS = 4 << 20  # gradients are summed 16 MiB at a time
 BITS = 8
 HOP = 50e-6  # seconds from one machine to the next over TCP on Ethernet, as gloo and NCCL without RDMA need them
 
@@ -26,6 +28,12 @@ def seconds(sent: int, gigabits: float) -> float:
     return sent * BITS / (gigabits * 1e9)
 
 
+def sum_seconds(trained: int, ranks: int, gigabits: float) -> float:
+    """Seconds that the gradients of a step take: their bytes, and 2 (n - 1) hops around the ring for each bucket."""
+    buckets = math.ceil(trained / BUCKET_ELEMENTS)
+    return seconds(gradient_bytes(trained, ranks), gigabits) + buckets * 2 * (ranks - 1) * HOP
+
+
 @dataclass(frozen=True)
 class StepCost:
     """A step of several machines with one rank each, in seconds; each has the work that one alone would have."""
@@ -37,9 +45,8 @@ class StepCost:
 
     @property
     def network(self) -> float:
-        """The time of the sum: its bytes, and 2 (n - 1) hops around the ring."""
-        hops = 2 * (self.nodes - 1)
-        return seconds(gradient_bytes(self.trained, self.nodes), self.gigabits) + hops * HOP
+        """The time of the sum."""
+        return sum_seconds(self.trained, self.nodes, self.gigabits)
 
     @property
     def total(self) -> float:

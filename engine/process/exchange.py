@@ -6,8 +6,7 @@ import torch
 import torch.distributed as dist
 
 from engine.contract.messages import Message
-from engine.contract.traffic import gradient_bytes
-from engine.process.gradient_sums import BUCKET_ELEMENTS
+from engine.contract.traffic import BUCKET_ELEMENTS, gradient_bytes
 from engine.process.world import World
 
 FIRST_ELEMENTS = BUCKET_ELEMENTS // 16  # of fp32: what a slow network is not busy with for long

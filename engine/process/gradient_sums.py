@@ -9,7 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-BUCKET_ELEMENTS = 4 << 20  # 16 MiB of fp32 gradients are summed at a time
+from engine.contract.traffic import BUCKET_ELEMENTS
+
 UNDER_WAY = 4  # buckets at once, each a copy of its gradients
 
 Bucket = list[nn.Parameter]

@@ -15,6 +15,7 @@ import psutil
 from engine.contract import environment
 
 GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
+ELSEWHERE = ("192.0.2.1", "2001:db8::1")  # addresses of documents: nothing is sent to them
 FIRST_PORT, PORTS = 15000, 15000  # below the ports that Linux gives to outgoing connections
 
 
@@ -105,7 +106,12 @@ def settle(given: MutableMapping[str, str], *, on_cpu: bool) -> None:
         return
     if on_cpu:
         given.setdefault("ACCELERATE_USE_CPU", "true")
-    if GLOO_INTERFACE not in given and (name := interface_towards(given.get("MASTER_ADDR", ""))):
+    if GLOO_INTERFACE in given:
+        return
+    name = interface_towards(given.get("MASTER_ADDR", ""))
+    if not name and given.get("LOCAL_WORLD_SIZE") not in (None, given["WORLD_SIZE"]):
+        name = interface_outwards()  # on the machine where all meet, its name is often one of the loopback
+    if name:
         given[GLOO_INTERFACE] = name
 
 
@@ -120,12 +126,31 @@ def interface_towards(address: str) -> str:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect(target)  # sends nothing
             own = probe.getsockname()[0].partition("%")[0]
-        if ipaddress.ip_address(own).is_loopback:
+        if _is_loopback(own):
             return ""
         for name, addresses in psutil.net_if_addrs().items():
             if any(one.address.partition("%")[0] == own for one in addresses):
                 return str(name)
     return ""
+
+
+def interface_outwards() -> str:
+    """The network interface of the default route, or else the only one that is up; empty if that is unknown."""
+    for address in ELSEWHERE:
+        if name := interface_towards(address):
+            return name
+    up = {name for name, stats in psutil.net_if_stats().items() if stats.isup}
+    inet = (socket.AF_INET, socket.AF_INET6)
+    found = [
+        str(name)
+        for name, addresses in psutil.net_if_addrs().items()
+        if name in up and any(one.family in inet and not _is_loopback(one.address) for one in addresses)
+    ]
+    return found[0] if len(found) == 1 else ""
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def _number(text: str | None) -> int | None:

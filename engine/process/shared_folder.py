@@ -1,4 +1,4 @@
-"""Whether all machines of a run see one folder and each other's locks: proved before anything else is written."""
+"""Whether all machines see one folder and its locks, and can write: proved before anything else is written."""
 
 import contextlib
 import fcntl
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from engine.contract.files import STAGED, open_regular, read_piece
+from engine.contract.files import STAGED, open_regular, read_piece, why_unwritable
 from engine.contract.locks import is_held, unwritable
 from engine.contract.messages import InputError
 from engine.process.world import World
@@ -38,6 +38,19 @@ def require_shared(world: World, folder: Path, setting: str) -> None:
         raise InputError("folder_not_shared", nodes=blind, setting=setting, **where)
     if lockless:
         raise InputError("locks_not_shared", nodes=lockless, **where)
+    mine = folder / f"{STAGED}nonce-{nonce}"
+    world.together(lambda: _try(mine, world, setting), chosen=world.is_local_main and not world.is_main)
+
+
+def _try(path: Path, world: World, setting: str) -> None:
+    """Creates a file and removes it; raises InputError that names this machine."""
+    try:
+        os.close(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        path.unlink()
+    except OSError as error:
+        why, where = why_unwritable(path.parent, error), str(path.parent.absolute())
+        node = world.nodes[world.rank]
+        raise InputError("folder_unwritable_there", path=where, node=node, setting=setting, why=why) from None
 
 
 def _nodes(world: World, seen: list[Seen], kind: Seen) -> str:

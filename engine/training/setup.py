@@ -34,7 +34,8 @@ from engine.models.on_device import OnDevice, divided, on_device
 from engine.models.registry import family_for, family_of
 from engine.models.weightfile import weight_files
 from engine.process import exchange
-from engine.process.job import Job
+from engine.process.job import Job, versions
+from engine.process.likeness import require_alike
 from engine.process.shared_folder import require_shared
 from engine.process.world import World
 from engine.training import checkpoint, resume
@@ -95,6 +96,7 @@ def prepare(job: Job) -> Prepared:
     """Checks and loads everything that training needs; raises InputError or StopAskedError."""
     config, world = job.config, job.world
     job.phase("loading")
+    require_alike(world, versions())
     require_shared(world, job.output.path, "output_dir")
     if len(world.machines) > 1:
         machines = ", ".join(dict.fromkeys(world.nodes))

@@ -1,7 +1,6 @@
 """The commands before a run: check, rehearse, and the check of every run."""
 
 import shlex
-import socket
 import sys
 import time
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.contract import events
-from engine.contract.config import override
-from engine.contract.launch import OURS, PORT, Launch
+from engine.contract.config import override, setting_of
+from engine.contract.launch import OURS, Launch, Launcher
 from engine.contract.presets import preset
 from engine.contract.texts import say
 from sft_tui import text
@@ -67,7 +66,7 @@ def check_command(
         echo(line)
     if found is not None:
         print_rehearsal(request, report, found)
-    print_traffic(report, launch)
+    print_traffic(report, launch, adapters=request.config.lora_rank > 0)
     echo(reports.summary(report, LANG), err=True)
     if not report.exit_code:
         print_next(request, rehearsed=found is not None)
@@ -173,11 +172,15 @@ def print_rehearsal(request: "CheckRequest", report: "Report", found: "Rehearsal
         echo(line)
 
 
-def print_applied_budget(found: "Rehearsal") -> None:
-    """Prints that the budget is a rehearsal's and not the preset's."""
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.at))
-    budgets = {"asked": found.found.micro_batch_tokens_asked, "budget": found.found.micro_batch_tokens}
+def with_rehearsed_budget(request: "CheckRequest", values: dict[str, Any]) -> dict[str, Any]:
+    """The values with the budget of a rehearsal that applies to the run, which is printed if it is not the preset's."""
+    known = request.rehearsal
+    if known is None or request.config == request.asked:
+        return values
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(known.at))
+    budgets = {"asked": known.found.micro_batch_tokens_asked, "budget": known.found.micro_batch_tokens}
     echo(say("app.rehearsal_applied", LANG, when=when, **budgets), err=True)
+    return {**values, "micro_batch_tokens": request.config.micro_batch_tokens}
 
 
 def preflight(request: "CheckRequest", *, force: bool) -> "Report":
@@ -203,17 +206,18 @@ def checked(request: "CheckRequest") -> "Report":
         return check(request, progress)
 
 
-def asked(launcher: str, nodes: int, gpus: int | None, endpoint: str) -> Launch:
-    """What the launcher will be asked for: without a number of GPUs, that of this machine."""
-    from engine.contract.bounds import read_as
+def asked(launcher: Launcher, nodes: int, gpus: int | None, endpoint: str) -> Launch:
+    """What the launcher will be asked for: without a number of GPUs, that of this machine; raises UsageError."""
     from sft_tui.preflight import peak
     from sft_tui.starting import processes_here
 
     if gpus is None:
         gpus = processes_here() if peak.on_gpu() else 0
-    where = endpoint or socket.gethostname()
-    where = where if ":" in where else f"{where}:{PORT}"
-    return read_as(Launch, {"launcher": launcher, "nodes": nodes, "gpus": gpus, "endpoint": where})
+    launch = Launch(launcher, nodes, gpus, endpoint)
+    most = int(setting_of("num_processes").high or 0)
+    if launch.processes > most:
+        raise click.UsageError(say("usage.prepare_most", LANG, processes=launch.processes, most=most))
+    return launch
 
 
 def network(report: "Report", launch: Launch) -> dict[str, Any] | None:
@@ -221,18 +225,27 @@ def network(report: "Report", launch: Launch) -> dict[str, Any] | None:
 
     Where the model is divided among the processes, what it costs a micro-batch.
     """
-    from engine.contract.traffic import divided_bytes, gradient_bytes, seconds
+    from engine.contract.traffic import divided_bytes, gradient_bytes, seconds, sum_seconds
 
     trained, ranks = report.trained, launch.processes
     if launch.nodes < 2 or not trained:
         return None
-    sent = divided_bytes(report.divided, trained, ranks) if report.divided else gradient_bytes(trained, ranks)
-    return {"bytes": sent, "seconds": {str(rate): round(seconds(sent, rate), 3) for rate in (1, 10)}}
+    if report.divided:
+        sent = divided_bytes(report.divided, trained, ranks)
+        took = {rate: seconds(sent, rate) for rate in (1, 10)}
+    else:
+        sent = gradient_bytes(trained, ranks)
+        took = {rate: sum_seconds(trained, ranks, rate) for rate in (1, 10)}
+    return {"bytes": sent, "seconds": {str(rate): round(found, 3) for rate, found in took.items()}}
 
 
-def print_traffic(report: "Report", launch: Launch) -> None:
-    """Prints on standard error what the network between the machines will cost a step, or a micro-batch."""
+def print_traffic(report: "Report", launch: Launch, *, adapters: bool) -> None:
+    """Prints on standard error what the network between the machines will cost a step, or a micro-batch.
+
+    `adapters`: whether LoRA, which sends less, is used already.
+    """
     if cost := network(report, launch):
-        slow, fast = (f"{each:.2f}" for each in cost["seconds"].values())
-        words = "app.traffic_divided" if report.divided else "app.traffic"
+        slow, fast = (f"{each:.2f}" if each >= 0.005 else "< 0.01" for each in cost["seconds"].values())
+        words = "app.traffic_adapters" if adapters else "app.traffic"
+        words = "app.traffic_divided" if report.divided else words
         echo(say(words, LANG, size=text.size(cost["bytes"]), slow=slow, fast=fast), err=True)

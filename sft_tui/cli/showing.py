@@ -85,14 +85,21 @@ def launch(record: RunRecord, logs: Path, view: Presentation) -> None:
 
 
 def print_launch(opened: "Opened") -> None:
-    """Prints the line that starts a prepared run, and on standard error what to do with it."""
+    """Prints the lines that start a prepared run, and on standard error what to do with them."""
     from sft_tui import launch_lines
 
     launch, run = opened.record.launch, text.safe(opened.record.run)
-    echo(text.safe(launch_lines.write(opened.run_dir, opened.record), 20_000))
-    where = {"nodes": launch.nodes, "gpus": launch.gpus, "processes": launch.processes}
-    echo(say("app.prepared_gpus" if launch.gpus else "app.prepared_cpu", LANG, run=run, **where), err=True)
-    echo(say(f"app.prepared_{launch.launcher}", LANG, nodes=launch.nodes, run=run), err=True)
+    lines = launch_lines.write(opened.run_dir, opened.record)
+    for line in lines:
+        echo(text.safe(line, 20_000))
+    counts = {"nodes": launch.nodes, "gpus": launch.gpus, "processes": launch.processes}
+    echo(say("app.prepared_gpus" if launch.gpus else "app.prepared_cpu", LANG, run=run, **counts), err=True)
+    how = "alone" if launch.nodes == 1 else "each" if len(lines) == launch.nodes else "first"
+    how = "slurm" if launch.launcher == "slurm" else how
+    option = "--node-rank" if launch.launcher == "torchrun" else "--machine_rank"
+    host, last = text.safe(launch.meeting[0]), launch.nodes - 1
+    echo(say(f"app.prepared_{how}", LANG, nodes=launch.nodes, host=host, option=option, last=last), err=True)
+    echo(say("app.prepared_then", LANG, run=run), err=True)
 
 
 def meant(name: str | None, logs: Path) -> RunDir:

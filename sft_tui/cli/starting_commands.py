@@ -14,7 +14,7 @@ from engine.contract.rundir import RunDir
 from engine.contract.texts import say
 from sft_tui import text
 from sft_tui.cli import showing
-from sft_tui.cli.check_commands import preflight, print_applied_budget
+from sft_tui.cli.check_commands import preflight, with_rehearsed_budget
 from sft_tui.cli.common import (
     LANG,
     complete_preset,
@@ -105,10 +105,9 @@ def start(
     record = planned(name, values, **how)
     if record.job == "train" and not record.resume:
         request = CheckRequest.of(name, values, record.run_config(), logs, fresh=record.fresh)
-        if request.rehearsal is not None and request.config != request.asked:
-            print_applied_budget(request.rehearsal)
-            values = {**values, "micro_batch_tokens": request.config.micro_batch_tokens}
-            record = starting.plan_run(name, values, **how)
+        budgeted = with_rehearsed_budget(request, values)
+        if budgeted != values:
+            record = starting.plan_run(name, budgeted, **how)
         preflight(request, force=force)
     showing.launch(record, logs, view)
 

@@ -30,7 +30,7 @@ class CheckRequest:
     def of(cls, preset: str, values: Mapping[str, Any], config: RunConfig, logs: Path, **more: Any) -> Self:
         """The request with the budget found by a rehearsal, if there was one."""
         plain = cls(preset, values, config, logs, **more)
-        found, rehearsal = applied(logs, config, plain.processes, values)
+        found, rehearsal = applied(logs, config, plain.here, values)
         return replace(plain, config=found, rehearsal=rehearsal)
 
     @property

@@ -58,12 +58,8 @@ def machines() -> Iterator[tuple[str, str]]:
 
 
 def inside(names: tuple[str, str]) -> list[list[str]]:
-    """Commands that start others on each machine; torchrun cannot see which address is the machine's own."""
-    found = []
-    for number, name in enumerate(names, 1):
-        own = [f"PET_LOCAL_ADDR=10.99.0.{number}", f"PET_RDZV_CONF=is_host={int(number == 1)}"]
-        found.append(["ip", "netns", "exec", name, "env", *own])
-    return found
+    """Commands that start others on each machine, with the machine's number for torchrun."""
+    return [["ip", "netns", "exec", name, "env", f"PET_NODE_RANK={number}"] for number, name in enumerate(names)]
 
 
 def losses(outcome: Outcome) -> list[float]:
@@ -182,7 +178,7 @@ def test_under_torchrun_a_machine_that_dies_is_named_too(
     machines: tuple[str, str], make_run: Callable[..., RunDir], tmp_path: Path
 ) -> None:
     run_dir, port = make_run(processes=2, **LONG), PORT + 6
-    meeting = ["--rdzv-id=x", "--rdzv-backend=c10d", f"--rdzv-endpoint={ADDRESS}:{port}"]
+    meeting = [f"--master-addr={ADDRESS}", f"--master-port={port}"]
     counts = ["--nnodes=2", "--nproc-per-node=1", "--max-restarts=0", "--no-python"]
     launcher = [str(Path(sys.executable).with_name("torchrun")), *counts, *meeting]
     with training(run_dir, machines, tmp_path, port, launcher=launcher) as ranks:

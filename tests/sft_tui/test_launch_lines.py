@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from engine.contract.launch import Launch
@@ -24,24 +25,38 @@ def fake(folder: Path, name: str, body: str) -> None:
     program.chmod(0o755)
 
 
-def test_torchrun_gets_the_folder_alone_and_the_same_words_everywhere() -> None:
-    from torch.distributed.run import get_args_parser
+@pytest.mark.parametrize(("endpoint", "host"), [(ENDPOINT, "first"), ("[fd00::1]:29500", "fd00::1")])
+def test_torchrun_gets_the_folder_the_machine_and_where_all_meet(endpoint: str, host: str) -> None:
+    from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
+    from torch.distributed.run import config_from_args, get_args_parser
 
-    words = launch_lines.torchrun("logs/sft-1", "sft-1", Launch("torchrun", 2, 2, ENDPOINT))
+    words = launch_lines.torchrun("logs/sft-1", Launch("torchrun", 2, 2, endpoint), 1)
     found = get_args_parser().parse_args(words[1:])
-    assert (found.nnodes, found.nproc_per_node, found.rdzv_endpoint, found.max_restarts) == ("2", "2", ENDPOINT, 0)
+    assert (found.nnodes, found.nproc_per_node, found.node_rank, found.max_restarts) == ("2", "2", 1, 0)
     assert found.no_python
+    config, _, _ = config_from_args(found)
+    assert config.rdzv_backend == "static"
+    assert parse_rendezvous_endpoint(config.rdzv_endpoint, 0) == (host, 29500)
     assert [found.training_script, *found.training_script_args] == module_command("engine.train", "logs/sft-1")
 
 
 def test_accelerate_gets_the_machines_and_where_they_meet() -> None:
     from accelerate.commands.launch import launch_command_parser
 
-    words = launch_lines.accelerate("logs/sft-1", Launch("accelerate", 2, 2, ENDPOINT))
+    words = launch_lines.accelerate("logs/sft-1", Launch("accelerate", 2, 2, ENDPOINT), 1)
     found = launch_command_parser().parse_args(words[2:])
-    assert (found.num_machines, found.num_processes, found.machine_rank) == (2, 4, 0)
+    assert (found.num_machines, found.num_processes, found.machine_rank) == (2, 4, 1)
+    assert found.num_cpu_threads_per_process is None
     assert (found.main_process_ip, found.main_process_port, found.multi_gpu) == ("first", 29500, True)
     assert [found.training_script, *found.training_script_args] == module_command("engine.train", "logs/sft-1")
+
+
+def test_accelerate_leaves_a_process_on_the_cpu_all_its_cores() -> None:
+    from accelerate.commands.launch import launch_command_parser
+
+    words = launch_lines.accelerate("logs/sft-1", Launch("accelerate", 2, 0, ENDPOINT), 0)
+    found = launch_command_parser().parse_args(words[2:])
+    assert found.num_cpu_threads_per_process == psutil.cpu_count(logical=False)
 
 
 def test_a_run_without_gpus_stays_on_the_cpu() -> None:
@@ -60,6 +75,7 @@ class Job:
     answers: bool = True  # all machines of the job
     begun: bool = False  # in an earlier attempt
     resumable: bool = True
+    saved: bool = True  # a step, in this attempt
 
 
 def carried_out(folder: Path, found: Job, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -79,7 +95,10 @@ def carried_out(folder: Path, found: Job, monkeypatch: pytest.MonkeyPatch) -> st
     fake(programs, "squeue", f"echo {found.job}")
     fake(programs, "scontrol", 'echo "scontrol $@"')
     resumed = "touch logs/sft-1/run.json" if found.resumable else ":"
-    cases = f'*json.load*) cat ;; *resume*) echo "python $@"; {resumed} ;; *) echo {found.state} ;;'
+    step = (
+        f'[ -e asked ] && echo "{found.state} 5" || {{ touch asked; echo "running {"None" if found.saved else "5"}"; }}'
+    )
+    cases = f'*json.load*) cat ;; *resume*) echo "python $@"; {resumed} ;; *) {step} ;;'
     fake(programs, "python", f'case "$*" in {cases} esac')
     monkeypatch.setattr(sys, "executable", str(programs / "python"))
     script = launch_lines.batch_script("logs/sft-1", str(folder / "a project"), "sft-1", Launch("slurm", 2, 2))
@@ -97,8 +116,10 @@ def carried_out(folder: Path, found: Job, monkeypatch: pytest.MonkeyPatch) -> st
         (Job("stopped", asked=True), False),  # a person stopped it
         (Job("stopped", job="COMPLETING"), False),  # the job was cancelled
         (Job("finished"), False),
-        (Job("stopped", code=1), True),  # before it trained
-        (Job("prepared", code=143), True),  # before it could handle the signal
+        (Job("stopped", code=1, saved=False), False),  # before it trained
+        (Job("prepared", code=143, saved=False), False),  # before it could handle the signal
+        (Job("stopped", saved=False), False),  # in the first step
+        (Job("running", code=143), True),  # killed after it had saved
         (Job("prepared", code=143, job="COMPLETING"), False),
         (Job("failed", code=1), False),
         (Job("failed", code=1, answers=False), True),  # a machine failed

@@ -1,6 +1,7 @@
 """The runs in a folder: which one is meant, how it is, and the certificate of one that nobody is left to speak for."""
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -172,6 +173,17 @@ def test_a_run_that_writes_on_another_machine_is_not_given_up(new_run: NewRun, l
     assert (read_run(run_dir).status, len(ends(run_dir))) == ("killed", 1)  # that machine did not restart
 
 
+def test_a_run_that_another_machine_sees_under_another_path_is_alive(new_run: NewRun) -> None:
+    run_dir = new_run("sft-1", [STARTED, PLAN, step(7)])
+    output = Path(str(run_dir.read_record().config["output_dir"]))
+    lock = FolderLock.acquire(output, "sft-1", run_dir.path)
+    there = as_json(Holder("sft-1", "/mnt/logs/sft-1", "today", 7, "1", "another boot", "oak"))
+    os.pwrite(lock.fd, json.dumps(there).encode().ljust(1000), 0)
+    assert (read_run(run_dir).status, ends(run_dir)) == ("running", [])
+    lock.release()
+    assert (read_run(run_dir).status, len(ends(run_dir))) == ("killed", 1)
+
+
 def test_an_attempt_without_events_is_certified_too(new_run: NewRun) -> None:
     run_dir = new_run("sft-1", [STARTED, PLAN, step(7), ENDED])
     write_json(run_dir.processes, {"attempt": 2, "supervisor": {}, "ranks": []})
@@ -228,6 +240,16 @@ def test_a_run_that_has_ended_is_not_stopped(new_run: NewRun) -> None:
     with pytest.raises(InputError, match="not running"):
         stop(run)
     assert not run.run_dir.stop_request.exists()
+
+
+def test_a_launched_run_is_ended_at_once_by_its_launcher_alone(new_run: NewRun) -> None:
+    run = read_run(new_run("sft-1", [STARTED, PLAN, step(7)]))
+    run = dataclasses.replace(run, alive=True, record=dataclasses.replace(run.record, launch=Launch("slurm", 2, 2)))
+    with pytest.raises(InputError, match="scancel"):
+        stop(run, now=True)
+    assert not run.run_dir.now_request.exists()
+    stop(run)
+    assert run.run_dir.stop_requested() == "stop"
 
 
 def test_a_test_is_not_paused(new_run: NewRun) -> None:

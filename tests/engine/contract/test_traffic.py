@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.contract.traffic import StepCost, divided_bytes, gradient_bytes, seconds
+from engine.contract.traffic import BUCKET_ELEMENTS, HOP, StepCost, divided_bytes, gradient_bytes, seconds, sum_seconds
 
 PAGE = Path(__file__).parents[3] / "docs" / "machines.md"
 
@@ -19,6 +19,11 @@ def test_two_machines_send_the_gradient_once_and_many_send_it_twice() -> None:
 def test_a_gigabit_carries_125_megabytes_a_second() -> None:
     assert seconds(328_000_000, 1) == pytest.approx(2.624)
     assert seconds(328_000_000, 10) == pytest.approx(0.2624)
+
+
+def test_every_bucket_goes_around_the_ring() -> None:
+    bytes_alone = seconds(gradient_bytes(2 * BUCKET_ELEMENTS, 1000), 10)
+    assert sum_seconds(2 * BUCKET_ELEMENTS, 1000, 10) == pytest.approx(bytes_alone + 2 * 2 * 999 * HOP)
 
 
 def test_one_machine_alone_pays_nothing() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
+from engine.contract.traffic import BUCKET_ELEMENTS
 from engine.process import exchange
-from engine.process.gradient_sums import BUCKET_ELEMENTS
 from engine.process.heartbeat import RankStatus
 
 

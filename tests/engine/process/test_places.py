@@ -1,8 +1,19 @@
+import socket
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from engine.process.places import Place, first_host, interface_towards, place_in_slurm, settle, tasks_per_node
+from engine.process import places
+from engine.process.places import (
+    Place,
+    first_host,
+    interface_outwards,
+    interface_towards,
+    place_in_slurm,
+    settle,
+    tasks_per_node,
+)
 
 IN_SLURM = {
     "SLURM_STEP_ID": "0",
@@ -62,3 +73,30 @@ def test_what_another_launcher_or_a_person_has_set_stays(other: dict[str, Any]) 
 
 def test_this_machine_itself_needs_no_interface() -> None:
     assert interface_towards("127.0.0.1") == interface_towards("no such.host") == ""
+
+
+@pytest.mark.parametrize(("here", "interface"), [("1", "eth0"), ("2", None)])
+def test_the_machine_where_all_meet_listens_where_others_reach_it(
+    monkeypatch: pytest.MonkeyPatch, here: str, interface: str | None
+) -> None:
+    """Debian and Ubuntu call a machine 127.0.1.1 on itself."""
+    monkeypatch.setattr(places, "interface_outwards", lambda: "eth0")
+    given = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": here, "MASTER_ADDR": "127.0.1.1"}
+    settle(given, on_cpu=True)
+    assert given.get("GLOO_SOCKET_IFNAME") == interface
+
+
+@pytest.mark.parametrize(("also", "found"), [([], "eth0"), (["eth1"], "")])
+def test_without_a_default_route_the_only_interface_is_taken(
+    monkeypatch: pytest.MonkeyPatch, also: list[str], found: str
+) -> None:
+    def address(text: str, family: int = socket.AF_INET) -> SimpleNamespace:
+        return SimpleNamespace(address=text, family=family)
+
+    known = {"lo": [address("127.0.0.1"), address("::1", socket.AF_INET6)]}
+    known |= {"off": [address("10.0.0.9")], "radio": [address("00:11:22", socket.AF_PACKET)]}
+    known |= {name: [address("fe80::1%eth0", socket.AF_INET6), address("10.0.0.1")] for name in ("eth0", *also)}
+    up = {name: SimpleNamespace(isup=name != "off") for name in known}
+    monkeypatch.setattr(places, "interface_towards", lambda _: "")
+    monkeypatch.setattr(places, "psutil", SimpleNamespace(net_if_addrs=lambda: known, net_if_stats=lambda: up))
+    assert interface_outwards() == found

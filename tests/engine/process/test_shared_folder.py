@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from engine.contract import events
+from engine.contract.files import STAGED
 from engine.contract.merged_stream import MergedReader
 from engine.contract.messages import InputError
 from engine.contract.rundir import RunDir
+from engine.process import shared_folder
 from engine.process.shared_folder import require_shared
 from tests.engine.conftest import outcome_of
 from tests.engine.test_train import free_port
@@ -60,6 +62,7 @@ def two_machines(seen: list[str]) -> Any:
         machines=["a", "b"],
         nodes=list(NODES),
         is_main=True,
+        is_local_main=True,
         from_main=lambda value: value,
         together=lambda work, *, chosen: work() if chosen else None,
         gather=lambda found: [*found, *(seen or found)],
@@ -94,3 +97,24 @@ def test_a_mount_without_locks_is_refused_with_its_option(tmp_path: Path, monkey
         require_shared(two_machines([]), tmp_path, "output_dir")
     assert "the option `flock`" in refused.value.message.fix()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_machine_that_may_not_write_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nonce, opened = "0" * 32, []
+    name = f"{STAGED}nonce-{nonce}"
+    (tmp_path / name).write_text(nonce)
+    monkeypatch.setattr(shared_folder, "is_held", lambda _: True)
+    second = two_machines(["lock"])
+    second.is_main, second.rank, second.from_main = False, 1, lambda _: (name, nonce)
+
+    def read_only(path: Path, *_flags: int) -> int:
+        opened.append(path)
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    require_shared(second, tmp_path, "logs")
+    assert len(list(tmp_path.iterdir())) == 1
+    monkeypatch.setattr(shared_folder, "open_regular", read_only)
+    with pytest.raises(InputError) as refused:
+        require_shared(second, tmp_path, "logs")
+    assert refused.value.message.what() == f"{tmp_path} cannot be written on oak: Read-only file system."
+    assert opened != [tmp_path / name]
