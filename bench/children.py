@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 LIMIT_SECONDS = 3600.0  # for one process, unless its caller sets another
+GONE_SECONDS = 10.0  # until a process that was killed has ended
 
 
 def ended(command: list[str], env: dict[str, str], log: Path, limit: float = LIMIT_SECONDS) -> float:
@@ -39,7 +40,8 @@ def ended(command: list[str], env: dict[str, str], log: Path, limit: float = LIM
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # of one that is held by the driver of a GPU
+                process.wait(GONE_SECONDS)
     if process.returncode:
         raise RuntimeError(f"{command} ended with {process.returncode}:\n{log.read_text(errors='replace')[-2000:]}")
     return usage.ru_maxrss * 1024 / 1e6

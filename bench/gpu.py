@@ -9,20 +9,24 @@ memory depends on them.
 
 All make a pass over the same rows, 16 a step, each in a separate process. The first steps, in which a GPU's libraries
 start, do not count for speed. Memory is what torch's allocator took of the GPU at most; with --device cpu, where all
-of it runs with tiny models to be tested, it is the largest resident set. Each measurement has a limit of time and ends
-with it; when the minutes are over, the rest is left out. The line of what is missing says why. Figures are also printed
-to standard error as they come.
+of it runs with tiny models to be tested, it is the largest resident set.
+
+Each measurement has a limit of time and ends with it; when the minutes are over, the rest is left out: what matters
+least comes last. Figures are printed as they are found, with the end of the log of what failed; the table comes at the
+end, whatever happened before, and says in its line why a figure is missing.
 """
 
 import argparse
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -61,11 +65,12 @@ from sft_tui.supervise.ranks import trainer_environment
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
+ENDED = re.compile(r"^(tests/.+?) (PASSED|FAILED|ERROR|SKIPPED)\b", re.MULTILINE)  # as pytest -v prints a test
+SUMMARY = re.compile(r"^=+ .*\b(?:passed|failed|error|errors|skipped)\b.* in [\d.]+", re.MULTILINE)
 WARM_UP = 3  # steps
 SAVED_AT, KILLED_AFTER = 4, 6  # steps of the run that is killed
-LONGEST_REASON = 160  # characters
-FAILURES_NAMED = 5  # of the tests
-ASSETS_SECONDS, TESTS_SECONDS, PROBE_SECONDS = 120.0, 120.0, 60.0
+LONGEST_REASON, LONGEST_LOG = 160, 12_000  # characters
+ASSETS_SECONDS, TESTS_SECONDS, PROBE_SECONDS = 120.0, 150.0, 60.0
 SECONDS = 60.0  # for any other measurement
 PROBE = "import torch; d = torch.cuda.get_device_properties(0); print(f'{d.name}, {d.total_memory / 1e9:.1f} GB')"
 STANDARD = {
@@ -77,6 +82,7 @@ TRL = {
     SIDES[1].default: (),
     SIDES[1].fast[0]: ("--micro-batch", "16", *chat.FAST),
     SIDES[1].fast[1]: ("--micro-batch", "16", "--bf16-weights", *chat.FAST),
+    SIDES[1].fast[2]: ("--micro-batch", "1", "--bf16-weights", "--packing"),
 }
 
 
@@ -172,7 +178,12 @@ def explained(run_dir: RunDir, work: Callable[[], Figures]) -> Figures:
 
 
 def rate(label_tokens: list[int], seconds: list[float]) -> float:
-    """Label tokens a second of the steps behind the warm-up; both are of the steps after the first."""
+    """Label tokens a second of the steps behind the warm-up; both are of the steps after the first.
+
+    Raises UnavailableError if there are none.
+    """
+    if not seconds:
+        raise UnavailableError("a pass of one step has no speed: give it more --rows")
     skipped = min(WARM_UP, len(seconds)) - 1
     return sum(label_tokens[skipped:]) / sum(seconds[skipped:])
 
@@ -276,24 +287,41 @@ def resumed(bench: Bench, scratch: Path) -> Figures:
 
 
 def marked_tests(bench: Bench, scratch: Path) -> Figures:
-    """The outcome of the tests that are marked `gpu`, from the last line of pytest."""
-    mark = "mark." + "gpu"
-    files = sorted(path for path in (ROOT / "tests").rglob("test_*.py") if mark in path.read_text(encoding="utf-8"))
-    if not files:
-        return {"result": "none exist"}
+    """The outcome of the tests that are marked `gpu`; on the CPU, of those that try them there."""
     log = scratch / "log"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu", *map(str, files)]
+    mark = "gpu" if bench.device == "cuda" else "not gpu and not slow"
+    options = ("-v", "--tb=short", "-rfE", "-W", "default", "-p", "no:cacheprovider", "-m", mark)
+    command = [sys.executable, "-m", "pytest", *options, *map(str, _with_mark())]
     env = bench.environment(bench.device, {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
+    if bench.device == "cuda":  # all of them: some tests need two
+        env = {name: value for name, value in env.items() if name != "CUDA_VISIBLE_DEVICES"} | _shown_gpus()
     try:
         ended(command, env, log, bench.left(TESTS_SECONDS))
-    except RuntimeError:
-        if not log.exists() or " failed" not in log.read_text(errors="replace"):
+    except (RuntimeError, TimeoutError):
+        if not log.exists() or not outcome(log.read_text(errors="replace")):
             raise
-    lines = log.read_text(errors="replace").strip().splitlines()
-    failed = [
-        line.removeprefix("FAILED ").partition(" - ")[0].rpartition("/")[2] for line in lines if "FAILED " in line
-    ]
-    return {"result": ": ".join([lines[-1].strip("= "), *filter(None, [", ".join(failed[:FAILURES_NAMED])])])}
+        print(log.read_text(errors="replace")[-LONGEST_LOG:], file=sys.stderr)
+    return {"result": outcome(log.read_text(errors="replace"))}
+
+
+def _with_mark() -> list[Path]:
+    """The files of such tests; others would only be read to be left out."""
+    mark, tests = "mark." + "gpu", ROOT / "tests" / "engine"
+    found = {path for path in tests.rglob("test_*.py") if mark in path.read_text(encoding="utf-8")}
+    return sorted({*found, *(tests / "gpu").glob("test_*.py")})
+
+
+def _shown_gpus() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name == "CUDA_VISIBLE_DEVICES"}
+
+
+def outcome(log: str) -> str:
+    """How many tests ended how, by what pytest printed so far, and those that failed; empty if none has ended."""
+    found = Counter(match[2].lower() for match in ENDED.finditer(log))
+    failed = [match[1].rpartition("::")[2] for match in ENDED.finditer(log) if match[2] in ("FAILED", "ERROR")]
+    counts = ", ".join(f"{count} {how}" for how, count in found.items())
+    cut = "" if SUMMARY.search(log) else ", the rest not in time"
+    return f"{counts}{cut}{': ' if failed else ''}{', '.join(failed)}" if found else ""
 
 
 def jobs(bench: Bench) -> dict[str, Callable[[Path], Figures]]:
@@ -331,12 +359,14 @@ def measure(bench: Bench, wanted: list[str]) -> None:
 def take(bench: Bench, name: str, job: Callable[[Path], Figures]) -> None:
     """Takes one measurement, or notes why it is missing."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
-        try:
+    try:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
             bench.found.figures[name] = job(Path(place))
-            said = json.dumps(bench.found.figures[name], ensure_ascii=False)
-        except Exception as error:  # of any kind: the others' figures must not be lost
-            said = bench.found.missing[name] = reason(error, time.monotonic() - began)
+        said = json.dumps(bench.found.figures[name], ensure_ascii=False)
+    except Exception as error:  # of any kind: the others' figures must not be lost
+        said = bench.found.missing[name] = reason(error, time.monotonic() - began)
+        if not isinstance(error, UnavailableError):
+            print(str(error)[-LONGEST_LOG:], file=sys.stderr)
     print(f"  {time.monotonic() - began:.0f} s: {name}: {said}", file=sys.stderr, flush=True)
 
 

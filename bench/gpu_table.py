@@ -49,7 +49,7 @@ SIDES = (
     Side(
         CHAT,
         "TRL, default",
-        ("TRL, by 16, by length", "TRL, by 16, by length, bf16 weights"),
+        ("TRL, by 16, by length", "TRL, by 16, by length, bf16 weights", "TRL, packed, bf16 weights"),
         "≥ 1.5",
         end_to_end=True,
     ),

@@ -1,6 +1,6 @@
 """Where tensors lie: the host must not wait for values on another device; its own it reads at no cost."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -51,10 +51,35 @@ def uploaded(tensors: list[Tensor], device: torch.device) -> list[Tensor]:
     return tensors if device.type == "cpu" else parted(copied(laid(tensors), device), tensors)
 
 
+def all_on(tensors: list[Tensor], device: torch.device) -> list[Tensor]:
+    """The same on a device, those that are on the host by one copy; all have one dtype, and one shape but for rows."""
+    here = [tensor for tensor in tensors if tensor.device != device]
+    if not here:
+        return tensors
+    sent = iter(copied(torch.cat(here), device).split([len(tensor) for tensor in here]))
+    return [tensor if tensor.device == device else next(sent) for tensor in tensors]
+
+
 def copied(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor of the host on a device, where CUDA copies it without a wait; on the processor, itself."""
     pins = device.type == "cuda"
     return (tensor.pin_memory() if pins else tensor).to(device, non_blocking=pins)
+
+
+def fetched(tensor: Tensor) -> Callable[[], Tensor]:
+    """Begins to copy a tensor to the host; what it returns gives the copy, and waits only if that is not there yet."""
+    if tensor.device.type != "cuda":
+        return lambda: tensor.to("cpu")
+    held = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    held.copy_(tensor, non_blocking=True)
+    copied_at = torch.cuda.Event()
+    copied_at.record(torch.cuda.current_stream(tensor.device))
+
+    def read() -> Tensor:
+        copied_at.synchronize()
+        return held
+
+    return read
 
 
 def laid(tensors: list[Tensor]) -> Tensor:

@@ -3,6 +3,9 @@
 A row is always encoded together with the same few neighbours from the training file, whichever of them is needed
 first. So its encoding has the same bits in every epoch, on every rank and after a resume, whether it was read back or
 recomputed.
+
+On a GPU new encodings are used where they are, and written once the next ones are asked for: until then the host need
+not wait for them.
 """
 
 import contextlib
@@ -17,6 +20,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from engine.cpu import placement
 from engine.data.token_store import TokenStore
 from engine.process.world import World
 
@@ -53,6 +57,7 @@ class Encodings:
     def __init__(self, store: TokenStore, shape: CacheShape, encode: Encode, values: int, flags: int) -> None:
         self._store, self._shape, self._encode, self._values = store, shape, encode, values
         self.writes = True  # otherwise rows are recomputed each time, to the same bits
+        self._coming: list[tuple[range, Callable[[], Tensor]]] = []  # rows, and their encodings on the way to the host
         size = len(store) * MARK_BYTES
         os.ftruncate(flags, size)
         # For each row, the checksum of its encoding plus one, once that is written: a disk that returns something else
@@ -73,26 +78,42 @@ class Encodings:
         return opened
 
     def of(self, samples: Sequence[int]) -> list[Tensor]:
-        """The encodings of some rows, each (prompt tokens, width)."""
-        found: dict[int, Tensor] = {}
+        """The encodings of some rows, each (prompt tokens, width): kept ones on the host, new ones on their device."""
+        self._write_coming()
+        wanted, found = set(samples), dict[int, Tensor]()
         for sample in samples:
             if sample not in found:
                 kept = self._read(sample)
-                found |= self._compute(sample // NEIGHBOURS) if kept is None else {sample: kept}
+                found |= self._compute(sample // NEIGHBOURS, wanted) if kept is None else {sample: kept}
         return [found[sample] for sample in samples]
 
-    def _compute(self, group: int) -> dict[int, Tensor]:
+    def _compute(self, group: int, wanted: set[int]) -> dict[int, Tensor]:
         first = group * NEIGHBOURS
         rows = range(first, min(first + NEIGHBOURS, len(self._store)))
         found = self._encode([torch.from_numpy(self._store.prompt(row)) for row in rows])
-        encoded = dict(zip(rows, found, strict=True))
+        if placement.on_host(found[0]):
+            self._keep(rows, found)
+            return dict(zip(rows, found, strict=True))
         if self.writes:
-            try:
-                for row, values in encoded.items():
-                    self._write(row, values)
-            except OSError:  # the disk is full and is needed for checkpoints: rows are encoded again instead
-                self.writes = False
-        return encoded
+            self._coming.append((rows, placement.fetched(torch.cat(found))))
+        # The others' memory is freed: a step may need a row of many groups.
+        return {row: values.clone() for row, values in zip(rows, found, strict=True) if row in wanted}
+
+    def _write_coming(self) -> None:
+        """Writes what was encoded on a device since the last call."""
+        for rows, read in self._coming:
+            tokens = self._store.lengths(rows).prompt.tolist()
+            self._keep(rows, read().split(tokens))
+        self._coming.clear()
+
+    def _keep(self, rows: range, encoded: Sequence[Tensor]) -> None:
+        if not self.writes:
+            return
+        try:
+            for row, values in zip(rows, encoded, strict=True):
+                self._write(row, values)
+        except OSError:  # the disk is full and is needed for checkpoints: rows are encoded again instead
+            self.writes = False
 
     def _write(self, row: int, values: Tensor) -> None:
         data = _bytes_of(values.contiguous())

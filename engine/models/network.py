@@ -32,8 +32,11 @@ class Network(Protocol):
         """Must be called before the first loss of each step: weights may have changed, and random numbers restart."""
         return
 
-    def send(self, micro_batches: Sequence[Sequence[Row]], /) -> None:  # noqa: ARG002
-        """Brings the rows of a step to the device that they are computed on, before their losses in this order."""
+    def send(self, micro_batches: Sequence[Sequence[Row]], samples: Sequence[Sequence[int]], /) -> None:  # noqa: ARG002
+        """Brings the rows of a step to the device that they are computed on, before their losses in this order.
+
+        `samples` are the rows' numbers in the training file, as for `summed_loss`.
+        """
         return
 
     def drop_frozen_fp32(self) -> None:

@@ -132,7 +132,7 @@ class StepRunner:
             yield from batches
         else:
             held = list(batches)
-            self.network.send([rows for _, rows in held])
+            self.network.send([rows for _, rows in held], [chosen for chosen, _ in held])
             yield from held
 
     def _sum_gradients(self) -> None:

@@ -1,16 +1,19 @@
 """The GPU benchmark runs to its end on the CPU, with a table of the same lines whatever is missing."""
 
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bench.gpu import UnavailableError, rate, reason
-from bench.gpu_table import RESUME, SIDES, TESTS, losses
+from bench.gpu import Bench, UnavailableError, measure, outcome, rate, reason, take
+from bench.gpu_table import OURS, RESUME, SIDES, TESTS, losses, table, trained
 
 ROOT = Path(__file__).parents[2]
-LINES = 22
+LINES = 23
 
 
 def walked(*options: str, limit: float) -> list[str]:
@@ -23,9 +26,48 @@ def walked(*options: str, limit: float) -> list[str]:
     return lines
 
 
-def test_a_benchmark_without_time_says_so_in_each_line_and_ends() -> None:
-    lines = walked("--minutes", "0.1", limit=240)
-    assert all("cut after" in line or "the time was over" in line for line in lines), lines
+def test_one_line_is_measured_and_the_others_say_why_they_are_not() -> None:
+    measured = trained(SIDES[0].name, OURS)
+    lines = walked("--only", measured, "--rows", "32", limit=240)
+    (line,) = [line for line in lines if line.startswith(f"| {measured} |")]
+    assert re.search(r"\| [1-9][\d,]* label tokens/s \| [1-9]\d\d \|", line), line
+    assert all("not asked for" in other for other in lines if other is not line), lines
+
+
+def test_without_time_every_line_is_printed_and_says_so(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "cpu", tmp_path, 512, time.monotonic())
+    measure(bench, [])
+    lines = list(table(bench.found, ""))[4:]
+    assert len(lines) == LINES
+    assert all("not begun: the time was over" in line for line in lines)
+
+
+def test_what_fails_leaves_the_other_figures_and_the_end_of_its_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bench = Bench(tmp_path, "cpu", tmp_path, 512, time.monotonic() + 60)
+
+    def fails(_: Path) -> dict[str, Any]:
+        raise RuntimeError("line 1 of a log\nthe last line")
+
+    take(bench, "first", fails)
+    take(bench, "second", lambda _: {"memory": 5.0})
+    assert bench.found.missing == {"first": "failed: the last line"}
+    assert bench.found.figures == {"second": {"memory": 5.0}}
+    printed = capfd.readouterr().err
+    assert "line 1 of a log" in printed
+    assert 'second: {"memory": 5.0}' in printed
+
+
+def test_tests_that_were_cut_off_are_counted_by_what_was_printed() -> None:
+    log = (
+        "tests/engine/gpu/test_a.py::test_x[cuda-t5 kept] PASSED     [ 33%]\n"
+        "tests/engine/gpu/test_a.py::test_y[cuda] FAILED     [ 66%]\n"
+        "tests/engine/gpu/test_a.py::test_z[2] SKIPPED (NOT TESTED ON 2 GPU(S): torch finds 1 here) [ 90%]\n"
+    )
+    assert outcome(log) == "1 passed, 1 failed, 1 skipped, the rest not in time: test_y[cuda]"
+    assert outcome(f"{log}==== 1 failed, 1 passed, 1 skipped in 3.21s ====\n").endswith("1 skipped: test_y[cuda]")
+    assert outcome("collecting ...") == ""
 
 
 @pytest.mark.slow
@@ -52,3 +94,5 @@ def test_reasons_are_short_and_say_what_was_cut() -> None:
 def test_the_first_steps_do_not_count_for_speed() -> None:
     assert rate([1, 1, 30, 50], [100.0, 100.0, 2.0, 2.0]) == 20.0
     assert rate([30], [2.0]) == 15.0
+    with pytest.raises(UnavailableError, match="one step"):
+        rate([], [])

@@ -32,13 +32,13 @@ from engine.training.loop import train
 from engine.training.step import StepRunner
 from tests.engine.models import adapters
 from tests.engine.on_ranks import prepared, source_of, stop_after
-from tests.engine.training.sharded_ranks import one_step
+from tests.engine.training.sharded_ranks import met, one_step
 
 
 def main(folder: Path) -> None:
     spec = json.loads((folder / "spec.json").read_text())
     world = World()
-    found: dict[str, Any] = {"size": world.size, "held": {}}
+    found: dict[str, Any] = {"size": world.size, "held": {}, "met": met(world)}
     for name, values in spec["gradients"].items():
         save_file(gradients(world, settings.from_json(values)), folder / f"{name}-{world.rank}.safetensors")
     for name, values in spec["divided"].items():

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.cpu.kernels import kernels_for
 from engine.data.token_store import Row
-from engine.models.causal.learned import counts_of, targets_of
+from engine.models.causal.learned import counts_of, kept_columns, targets_of
 from engine.models.causal.streaming import Stream
 from engine.models.loss import Head, summed_loss, summed_loss_of_logits, token_losses
 from engine.models.network import Choose, Network, Tokens
@@ -88,13 +88,10 @@ class CausalNetwork(Network):
     def _logits(self, given: Given) -> Tensor:
         """The logits of learned tokens, (N, V) fp32, of a model whose head is more than one linear map."""
         inputs, places = given
-        width = inputs["input_ids"].shape[1]
-        if not self._keeps:
-            logits: Tensor = self.model(**{"use_cache": False, **inputs}).logits
-        else:
-            kept, at = torch.unique(places % width, return_inverse=True)
-            logits = self.model(**{"use_cache": False, **inputs}, logits_to_keep=kept).logits
-            places = places // width * len(kept) + at
+        if self._keeps and "logits_to_keep" not in inputs:
+            kept, places = kept_columns(places, inputs["input_ids"].shape[1])
+            inputs = {**inputs, "logits_to_keep": kept}
+        logits: Tensor = self.model(**{"use_cache": False, **inputs}).logits
         return logits.flatten(0, 1)[places].float()
 
 

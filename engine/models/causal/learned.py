@@ -28,3 +28,12 @@ def places_of(rows: Sequence[Row], begins: Iterable[int]) -> Tensor:
     if any(start < 1 for _, start, _ in spans):
         raise ValueError("the first token of a row cannot be learned")
     return torch.from_numpy(np.concatenate([np.arange(at + start - 1, at + end - 1) for at, start, end in spans]))
+
+
+def kept_columns(places: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """The columns of rows of a width that have some of these places, and the places in the rows of these columns.
+
+    On the host: a device would have it wait to know how many there are.
+    """
+    kept, at = np.unique(places.numpy() % width, return_inverse=True)
+    return torch.from_numpy(kept), places // width * len(kept) + torch.from_numpy(at)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from engine.data.batching import Measure
 from engine.data.token_store import Row
 from engine.models.causal.computed import CausalNetwork, Given
-from engine.models.causal.learned import places_of, targets_of
+from engine.models.causal.learned import kept_columns, places_of, targets_of
 from engine.models.causal.replies import generated
 from engine.models.loss import Head
 from engine.models.network import PADDED
@@ -27,7 +27,7 @@ class SentCausal(CausalNetwork):
         super().__init__(model, head, chunk, bf16=bf16)
         self._uploads = Uploads(self._laid_out, self._device)
 
-    def send(self, micro_batches: Sequence[Sequence[Row]]) -> None:
+    def send(self, micro_batches: Sequence[Sequence[Row]], _samples: Sequence[Sequence[int]]) -> None:
         """Brings the rows of a step to the device by one copy."""
         self._uploads.send(micro_batches)
 
@@ -36,10 +36,30 @@ class SentCausal(CausalNetwork):
         with self._in_its_kind():
             return generated(self.model, prompts, longest, self._device)
 
-    @staticmethod
-    def _laid_out(rows: Sequence[Row]) -> list[Tensor]:
+    def _laid_out(self, rows: Sequence[Row]) -> list[Tensor]:
         """What is sent of some rows, int64, on the host."""
         raise NotImplementedError
+
+    def _separates(self) -> bool:
+        """Whether logits are computed apart from the rest, for learned tokens alone."""
+        return self._head is not None
+
+    def _sought(self, rows: Sequence[Row], places: Tensor, width: int) -> list[Tensor]:
+        """The places that predict learned tokens, in rows of a width, and these tokens.
+
+        If logits are not computed apart, also the columns that need any, in which the places then are: on a device the
+        host would wait to know how many there are.
+        """
+        if self._separates() or not self._keeps:
+            return [places, targets_of(rows)]
+        columns, places = kept_columns(places, width)
+        return [places, targets_of(rows), columns]
+
+    @staticmethod
+    def _given_with(inputs: dict[str, Any], sought: list[Tensor]) -> tuple[Given, Tensor]:
+        """What `_batch` returns, with what was sent of `_sought`."""
+        places, targets, *columns = sought
+        return (inputs | ({"logits_to_keep": columns[0]} if columns else {}), places), targets
 
 
 class PaddedCausal(SentCausal):
@@ -48,17 +68,16 @@ class PaddedCausal(SentCausal):
     measure = Measure.ROWS
     layout = PADDED
 
-    @staticmethod
-    def _laid_out(rows: Sequence[Row]) -> list[Tensor]:
-        """The ids, (rows, longest), lengths, the places that predict learned tokens, and these."""
+    def _batch(self, rows: Sequence[Row]) -> tuple[Given, Tensor]:
+        ids, lengths, *sought = self._uploads.take(rows)
+        return self._given_with({"input_ids": ids, "attention_mask": attention_mask(lengths, ids.shape[1])}, sought)
+
+    def _laid_out(self, rows: Sequence[Row]) -> list[Tensor]:
+        """The ids, (rows, longest), lengths, and what `_sought` says of the learned tokens."""
         ids = nn.utils.rnn.pad_sequence([torch.from_numpy(row.ids) for row in rows], batch_first=True)
         width = ids.shape[1]
         places = places_of(rows, range(0, len(rows) * width, width))
-        return [ids, torch.tensor([len(row.ids) for row in rows]), places, targets_of(rows)]
-
-    def _batch(self, rows: Sequence[Row]) -> tuple[Given, Tensor]:
-        ids, lengths, places, targets = self._uploads.take(rows)
-        return ({"input_ids": ids, "attention_mask": attention_mask(lengths, ids.shape[1])}, places), targets
+        return [ids, torch.tensor([len(row.ids) for row in rows]), *self._sought(rows, places, width)]
 
     @contextmanager
     def _computing(self, rows: Sequence[Row]) -> Iterator[None]:

@@ -57,6 +57,9 @@ class ShardedCausal(PaddedCausal):
             found |= zip(places, replies, strict=False)
         return [found[place] for place in range(len(prompts))]
 
+    def _separates(self) -> bool:
+        return self._separable
+
     def _replied(self, prompts: list[Tensor], longest: int) -> list[list[int]]:
         def reply() -> list[list[int]]:
             with self._in_its_kind():

@@ -18,7 +18,7 @@ from engine.data.batching import Measure
 from engine.data.token_store import Row
 from engine.models.causal.attention import NAME, Mask, Seen, UnsupportedError, laid
 from engine.models.causal.computed import Given
-from engine.models.causal.learned import places_of, targets_of
+from engine.models.causal.learned import places_of
 from engine.models.causal.padded import SentCausal
 from engine.models.loss import Head
 from engine.models.network import END_TO_END, Choose, Tokens
@@ -51,21 +51,20 @@ class VarlenCausal(SentCausal):
         self._ends: Tensor | None = None  # of the rows that are computed next
         model.set_attn_implementation(NAME)
 
-    @staticmethod
-    def _laid_out(rows: Sequence[Row]) -> list[Tensor]:
-        """The ids, (tokens,), their positions, where each row begins and the last one ends, the places, the targets."""
+    def _laid_out(self, rows: Sequence[Row]) -> list[Tensor]:
+        """The ids, (tokens,), their positions, where each row begins and the last one ends, and what is sought."""
         laid_out = Rows(tuple(len(row.ids) for row in rows))
         ids = torch.cat([torch.from_numpy(row.ids) for row in rows])
         positions = torch.cat([torch.arange(length) for length in laid_out.lengths])
         places = places_of(rows, (int(begin) for begin in laid_out.ends[:-1]))
-        return [ids, positions, torch.from_numpy(laid_out.ends), places, targets_of(rows)]
+        return [ids, positions, torch.from_numpy(laid_out.ends), *self._sought(rows, places, len(ids))]
 
     def _batch(self, rows: Sequence[Row]) -> tuple[Given, Tensor]:
-        ids, positions, ends, places, targets = self._uploads.take(rows)
+        ids, positions, ends, *sought = self._uploads.take(rows)
         self._ends = ends.int()
         # Without the attention mask, which is not read, models look for rows in the positions themselves.
         inputs = {"input_ids": ids[None], "position_ids": positions[None], "attention_mask": torch.ones_like(ids)[None]}
-        return (inputs, places), targets
+        return self._given_with(inputs, sought)
 
     @contextmanager
     def _computing(self, rows: Sequence[Row]) -> Iterator[None]:

@@ -1,6 +1,6 @@
 """Any sequence-to-sequence model of transformers, run unchanged on rows padded to the longest of them."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -33,12 +33,17 @@ class PaddedNetwork(Network):
         self._device = next(model.parameters()).device
         self._kind = torch.bfloat16 if autocast else torch.float32  # of products
         self._uploads = Uploads(self._laid_out, self._device)
-        self._without_prompts = Uploads(lambda rows: self._laid_out(rows)[1:], self._device)  # which are encoded
         self._encodings: Encodings | None = None
+        self._uploads_encoded = Uploads(self._laid_out_without_prompts, self._device)
+        self._encoded: deque[tuple[Sequence[int], Tensor]] = deque()  # those of a step that were sent ahead
 
-    def send(self, micro_batches: Sequence[Sequence[Row]]) -> None:
-        """Brings the rows of a step to the device by one copy, without prompts whose encodings are kept."""
-        (self._uploads if self._encodings is None else self._without_prompts).send(micro_batches)
+    def send(self, micro_batches: Sequence[Sequence[Row]], samples: Sequence[Sequence[int]]) -> None:
+        """Brings the rows of a step to the device by one copy, and kept encodings by another."""
+        if self._encodings is None:
+            self._uploads.send(micro_batches)
+        else:
+            self._uploads_encoded.send(micro_batches)
+            self._encoded = deque(zip(samples, self._encodings_of(self._encodings, samples), strict=True))
 
     def drop_frozen_fp32(self) -> None:
         """Keeps frozen weights of linear layers only in the dtype that autocast gives them at every product."""
@@ -63,20 +68,31 @@ class PaddedNetwork(Network):
 
     @torch.no_grad()
     def _encode(self, prompts: Sequence[Tensor]) -> list[Tensor]:
-        """The encoder's output for each prompt, (tokens, width), on the host."""
+        """The encoder's output for each prompt, (tokens, width), on the device."""
         lengths = [len(prompt) for prompt in prompts]
-        ids, mask = (each.to(self._device) for each in pad_prompts(prompts, int(self.model.config.pad_token_id)))
+        padded = list(pad_prompts(prompts, int(self.model.config.pad_token_id)))
+        ids, mask = placement.uploaded(padded, self._device)
         with self._in_its_kind(), rows_of(lengths):
             found = self.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
-        return [row[:length] for row, length in zip(found.to(self._kind).cpu(), lengths, strict=True)]
+        return [row[:length] for row, length in zip(found.to(self._kind), lengths, strict=True)]
+
+    def _encodings_of(self, encodings: Encodings, samples: Sequence[Sequence[int]]) -> list[Tensor]:
+        """The encodings of some micro-batches on the device, each (rows, longest, width)."""
+        found = iter(placement.all_on(encodings.of([sample for some in samples for sample in some]), self._device))
+        return [nn.utils.rnn.pad_sequence([next(found) for _ in some], batch_first=True) for some in samples]
+
+    def _taken(self, encodings: Encodings, samples: Sequence[int]) -> Tensor:
+        """The encodings of a micro-batch, which are brought to the device now unless they were sent."""
+        if self._encoded and self._encoded[0][0] is samples:
+            return self._encoded.popleft()[1]
+        return self._encodings_of(encodings, [samples])[0]
 
     def summed_loss(self, rows: Sequence[Row], samples: Sequence[int] | None = None) -> Tensor:
         """Cross-entropy summed over the label tokens of some rows, float64, with its graph.
 
         `samples` are the rows' numbers in the training file, by which kept encodings are found.
         """
-        kept = self._encodings if samples is not None else None
-        inputs, places, targets = self._batch(rows) if kept is None else self._encoded(rows, kept.of(samples or ()))
+        inputs, places, targets = self._batch(rows, samples)
         with self._in_its_kind(), self._masks(rows):
             if self._head is None:
                 logits = self.model(**inputs, use_cache=False).logits.flatten(0, 1)[places].float()
@@ -117,29 +133,33 @@ class PaddedNetwork(Network):
             token = choose(found.logits[0, -1])
             yield token
 
-    def _batch(self, rows: Sequence[Row]) -> tuple[dict[str, Any], Tensor, Tensor]:
-        """The model's inputs, the places of label tokens among all of its outputs, and these tokens."""
-        ids, lengths, before, places, targets = self._uploads.take(rows)
-        mask = attention_mask(lengths, ids.shape[1])
-        return {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": before}, places, targets
+    def _batch(
+        self, rows: Sequence[Row], samples: Sequence[int] | None = None
+    ) -> tuple[dict[str, Any], Tensor, Tensor]:
+        """The model's inputs, the places of label tokens among all of its outputs, and these tokens.
 
-    def _encoded(self, rows: Sequence[Row], kept: list[Tensor]) -> tuple[dict[str, Any], Tensor, Tensor]:
-        """The same with the encodings of these rows in place of their prompts."""
-        lengths, before, places, targets = self._without_prompts.take(rows)
-        encodings = nn.utils.rnn.pad_sequence(kept, batch_first=True)
-        output = BaseModelOutput(last_hidden_state=placement.copied(encodings, self._device))
-        mask = attention_mask(lengths, encodings.shape[1])
-        return {"attention_mask": mask, "decoder_input_ids": before, "encoder_outputs": output}, places, targets
+        Of `samples` kept encodings are an input in place of prompts, if there are any.
+        """
+        if samples is None or self._encodings is None:
+            ids, lengths, before, places, targets = self._uploads.take(rows)
+            given: dict[str, Any] = {"input_ids": ids}
+        else:
+            lengths, before, places, targets = self._uploads_encoded.take(rows)
+            given = {"encoder_outputs": BaseModelOutput(last_hidden_state=self._taken(self._encodings, samples))}
+        mask = attention_mask(lengths, max(len(row.prompt) for row in rows))
+        return {**given, "attention_mask": mask, "decoder_input_ids": before}, places, targets
 
     def _laid_out(self, rows: Sequence[Row]) -> list[Tensor]:
         """What `_batch` takes, made on the host, so that nothing on the device has to be waited for."""
-        batch = micro_batch(rows, int(self.model.config.pad_token_id), torch.device("cpu"))
-        inputs = model_inputs(self.model, batch)
-        width = batch["labels"].shape[1]
-        places = [torch.arange(len(row.label)) + at * width for at, row in enumerate(rows)]
-        lengths = torch.tensor([len(row.prompt) for row in rows])
-        targets = torch.cat(labels_of(rows))
-        return [inputs["input_ids"], lengths, inputs["decoder_input_ids"], torch.cat(places), targets]
+        ids, _ = pad_prompts(prompts_of(rows), int(self.model.config.pad_token_id))
+        return [ids, *self._laid_out_without_prompts(rows)]
+
+    def _laid_out_without_prompts(self, rows: Sequence[Row]) -> list[Tensor]:
+        """The same but for the ids of prompts."""
+        labels = labels_of(rows)
+        before = decoder_inputs(self.model, pad_labels(labels))
+        places = [torch.arange(len(label)) + at * before.shape[1] for at, label in enumerate(labels)]
+        return [torch.tensor([len(row.prompt) for row in rows]), before, torch.cat(places), torch.cat(labels)]
 
     def _masks(self, rows: Sequence[Row]) -> AbstractContextManager[None]:
         return rows_of([len(row.prompt) for row in rows])
@@ -162,8 +182,13 @@ def frozen_linear(model: Any) -> list[nn.Linear]:
 def micro_batch(rows: Sequence[Row], pad: int, device: torch.device) -> dict[str, Tensor]:
     """Some rows as tensors (rows, longest): input_ids, attention_mask, labels (padding is -100)."""
     ids, mask = pad_prompts(prompts_of(rows), pad)
-    targets = nn.utils.rnn.pad_sequence(labels_of(rows), batch_first=True, padding_value=IGNORED)
+    targets = pad_labels(labels_of(rows))
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device), "labels": targets.to(device)}
+
+
+def pad_labels(labels: Sequence[Tensor]) -> Tensor:
+    """Labels of unequal length, (rows, longest), padded with what no loss counts."""
+    return nn.utils.rnn.pad_sequence(list(labels), batch_first=True, padding_value=IGNORED)
 
 
 def pad_prompts(prompts: Sequence[Tensor], pad: int) -> tuple[Tensor, Tensor]:
@@ -172,16 +197,14 @@ def pad_prompts(prompts: Sequence[Tensor], pad: int) -> tuple[Tensor, Tensor]:
     return ids, attention_mask(torch.tensor([len(prompt) for prompt in prompts]), ids.shape[1])
 
 
-def model_inputs(model: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The model's inputs in place of labels: the decoder's input ids, shifted by the model's own rule."""
-    labels = batch["labels"]
+def decoder_inputs(model: Any, labels: Tensor) -> Tensor:
+    """The decoder's input ids for padded labels, which are shifted by the model's own rule."""
     if hasattr(model, "prepare_decoder_input_ids_from_labels"):
-        shifted = model.prepare_decoder_input_ids_from_labels(labels=labels)
+        shifted: Tensor = model.prepare_decoder_input_ids_from_labels(labels=labels)
     else:
         start = torch.full_like(labels[:, :1], model.config.decoder_start_token_id)
         shifted = torch.cat([start, labels[:, :-1]], dim=1)
-    shifted = shifted.masked_fill(shifted == IGNORED, model.config.pad_token_id)
-    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "decoder_input_ids": shifted}
+    return shifted.masked_fill(shifted == IGNORED, model.config.pad_token_id)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine.cpu import placement
 from engine.data.batching import Lengths
 from engine.models import encoder_cache as module
 from engine.models.encoder_cache import CacheShape, Encodings, files_of
@@ -88,6 +89,29 @@ def test_a_group_is_encoded_once(tmp_path: Path) -> None:
     encodings.of(list(range(10)))
     encodings.of(list(range(10)))
     assert encoder.groups == [[0, 1, 2, 3], [8, 9], [4, 5, 6, 7]]
+
+
+def test_on_a_device_what_was_encoded_is_written_when_more_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "on_host", lambda _: False)
+    encoder, written = Encoder(torch.float32), list[int]()
+
+    def fetched(tensor: Tensor) -> Callable[[], Tensor]:
+        def read() -> Tensor:
+            written.append(len(tensor))
+            return tensor
+
+        return read
+
+    monkeypatch.setattr(placement, "fetched", fetched)
+    encodings = opened(tmp_path, encoder)
+    for asked, groups, done in (([5, 1], 2, []), ([6, 9], 3, [22, 9]), ([0, 9, 8], 3, [22, 9, 8])):
+        found = encodings.of(asked)
+        assert all(torch.equal(ours, expected(row, torch.float32)) for ours, row in zip(found, asked, strict=True))
+        assert (len(encoder.groups), written) == (groups, done)
+    again = opened(tmp_path, encoder)
+    assert all(torch.equal(one, other) for one, other in zip(again.of([0, 8]), encodings.of([0, 8]), strict=True))
 
 
 def test_ranks_share_encodings(tmp_path: Path) -> None:

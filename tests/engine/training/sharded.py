@@ -33,6 +33,7 @@ def launched(
     gradients: Mapping[str, RunConfig] = {},
     runs: Mapping[str, tuple[RunDir, int]] = {},
     short: str = "",
+    device: str = "cpu",
 ) -> Launch:
     """Runs the cases on this number of ranks; a run stops after the step that it comes with, if that is not 0.
 
@@ -43,13 +44,13 @@ def launched(
     spec = {"gradients": cases, "runs": {name: (str(run.path), last) for name, (run, last) in runs.items()}}
     spec["short"] = short
     (folder / "spec.json").write_text(json.dumps(spec))
-    run_on(ranks, folder, str(SCRIPT), str(folder))
+    run_on(ranks, folder, str(SCRIPT), str(folder), device=device)
     return Launch(folder, [json.loads((folder / f"{rank}.json").read_text()) for rank in range(ranks)])
 
 
-def run_on(ranks: int, folder: Path, *what: str) -> None:
+def run_on(ranks: int, folder: Path, *what: str, device: str = "cpu") -> None:
     """Runs a script to its end on this number of ranks, in a folder."""
-    processes = [started(what, folder, rank, ranks) for rank in range(ranks)]
+    processes = [started(what, folder, rank, ranks, device) for rank in range(ranks)]
     try:
         codes = [process.wait(LIMIT) for process in processes]
     finally:
@@ -58,11 +59,16 @@ def run_on(ranks: int, folder: Path, *what: str) -> None:
     assert codes == [0] * ranks, (folder / "output").read_text()
 
 
-def started(what: tuple[str, ...], folder: Path, rank: int, ranks: int) -> "subprocess.Popen[bytes]":
+def started(
+    what: tuple[str, ...], folder: Path, rank: int, ranks: int, device: str = "cpu"
+) -> "subprocess.Popen[bytes]":
     """One rank, which meets the others through a file in a folder, as under our own supervisor."""
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
-    meeting = {environment.RENDEZVOUS: f"file://{folder / 'meeting'}", "ACCELERATE_USE_CPU": "true"}
-    env = {**os.environ, **meeting, **{name: str(value) for name, value in place.items()}}
+    meeting = f"file://{folder / 'meeting'}"
+    if device == "cuda":
+        meeting += f"?rank={rank}&world_size={ranks}"
+    env = {**os.environ, environment.RENDEZVOUS: meeting, **{name: str(value) for name, value in place.items()}}
+    env["ACCELERATE_USE_CPU"] = str(device == "cpu").lower()
     env |= {"PYTHONPATH": str(SCRIPT.parents[3]), "OMP_NUM_THREADS": "1"}
     with (folder / "output").open("ab") as output:
         return subprocess.Popen((sys.executable, *what), env=env, stdout=output, stderr=output, cwd=folder)

@@ -38,7 +38,7 @@ def main(folder: Path) -> None:
     spec = json.loads((folder / "spec.json").read_text())
     world = World()
     torch.set_num_threads(1)
-    found: dict[str, Any] = {"held": {}, "codes": {}}
+    found: dict[str, Any] = {"held": {}, "codes": {}, "met": met(world)}
     for name, values in spec.get("gradients", {}).items():
         gradients, held = one_step(world, settings.from_json(values))
         save_file(gradients, folder / f"divided-{name}-{world.rank}.safetensors")
@@ -53,6 +53,14 @@ def main(folder: Path) -> None:
         listener = stop_after(last, run_dir, world.rank) if last else None
         found["codes"][name] = execute(world, run_dir, train, listener)
     (folder / f"{world.rank}.json").write_text(json.dumps(found))
+
+
+def met(world: World) -> dict[str, Any]:
+    """How the ranks meet, and a sum over all of them."""
+    values = torch.full((3,), world.rank + 1.0, device=world.device)
+    torch.distributed.all_reduce(values)
+    place = f"{world.device.type}:{world.device.index or 0}"
+    return {"backend": torch.distributed.get_backend(), "device": place, "sum": values.tolist()}
 
 
 def short_of_memory(where: str, room: int) -> Callable[[Job], Prepared]:

@@ -29,6 +29,10 @@ class Held:
 
     def __init__(self, rows: list[Row]) -> None:
         self._rows = rows
+        self._ends = np.cumsum([len(row.prompt) for row in rows])
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
     def rows_at(self, indices: Sequence[int]) -> list[Row]:
         """Some of them."""
@@ -38,6 +42,18 @@ class Held:
         """Their tokens that are not learned, and those that are."""
         learned = np.array([sum(b - a for a, b in self._rows[index].spans) for index in indices])
         return Lengths(np.array([len(self._rows[index].ids) for index in indices]) - learned, learned)
+
+    def prompt(self, row: int) -> Any:
+        """Its prompt, as encodings ask for it."""
+        return self._rows[row].prompt
+
+    def start(self, _part: str, row: int) -> int:
+        """Where a prompt begins among all of them."""
+        return int(self._ends[row]) - len(self._rows[row].prompt)
+
+    def tokens(self, _part: str) -> int:
+        """Those of all prompts."""
+        return int(self._ends[-1])
 
 
 @pytest.mark.parametrize("adapted", [False, True], ids=["all", "lora"])

@@ -3,6 +3,8 @@
 import copy
 import warnings
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,7 +31,7 @@ from engine.training import optim
 from engine.training.step import StepRunner
 from tests.engine.models.adapters import learning, settings
 from tests.engine.models.causal import exact, varlen_kernel
-from tests.engine.models.small import random_rows, small_t5
+from tests.engine.models.small import LENGTHS, frozen, random_rows, small_t5
 from tests.engine.on_gpus import on_gpus
 from tests.engine.training.test_causal_step import Held
 
@@ -108,6 +110,16 @@ def varlen_llama(*, bf16: bool, lora: bool = False, device: str = "cpu") -> tupl
     return VarlenCausal(net, find_head(net), 5, bf16=bf16), exact.random_rows()
 
 
+def gemma(*, bf16: bool, lora: bool = False, device: str = "cpu") -> tuple[PaddedCausal, list[Any]]:
+    """One whose logits are capped, so that they are more than a product with the head."""
+    net = exact.drawn("gemma2", head_dim=8, sliding_window=6)
+    if lora:
+        learning(net, settings())
+    net.to(device)
+    assert find_head(net) is None
+    return PaddedCausal(net, None, 5, bf16=bf16), exact.random_rows()
+
+
 MODELS = (t5, llama, varlen_llama)
 
 
@@ -121,7 +133,7 @@ def step_of(network: Any, rows: list[Any], world: World, budget: int) -> tuple[A
     return found, {name: part.grad for name, part in trained.items() if part.grad is not None}
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*MODELS, gemma])
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_the_host_waits_twice_a_step_and_weights_are_cast_once(cpu_world: World, model: Any) -> None:
     network, rows = model(bf16=True)
@@ -181,7 +193,7 @@ def test_with_adapters_only_what_learns_is_cast(cpu_world: World, model: Any) ->
     assert all(layer.weight.dtype == torch.bfloat16 for layer in linear)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*MODELS, gemma])
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_a_step_is_uploaded_at_once(cpu_world: World, monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
     sent: list[int] = []
@@ -198,6 +210,49 @@ def test_a_step_is_uploaded_at_once(cpu_world: World, monkeypatch: pytest.Monkey
     assert (found.loss, found.rows) == (expected.loss, expected.rows)
     assert len(sent) == 1
     assert sent[0] == found.micro_batches * (4 if model is llama else 5)
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_new_encodings_reach_the_disk_when_the_next_step_begins(
+    cpu_world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """So nothing waits for them, and later steps bring kept ones to the device by one copy, without their prompts."""
+    done: list[str] = []
+    uploaded: list[int] = []
+
+    def fetched(tensor: Tensor) -> Callable[[], Tensor]:
+        def read() -> Tensor:
+            done.append("written")
+            return tensor
+
+        return read
+
+    def all_on(tensors: list[Tensor], _device: torch.device) -> list[Tensor]:
+        done.append("encodings sent")
+        return tensors
+
+    def upload(tensors: list[Tensor], _device: torch.device) -> list[Tensor]:
+        uploaded.append(len(tensors))
+        return tensors
+
+    net, rows = frozen(small_t5("t5"), "encoder,embeddings"), random_rows(LENGTHS * 2)
+    network, store = PaddedNetwork(net, find_head(net), 7, autocast=True), Held(rows)
+    held: Any = store
+    assert network.keep_encodings(held, tmp_path / "encodings", cpu_world, writes=True)
+    monkeypatch.setattr(placement, "fetched", fetched)
+    monkeypatch.setattr(placement, "all_on", all_on)
+    monkeypatch.setattr(placement, "uploaded", upload)
+    losses = []
+    for expected, uploads in (([], 3), (["written"] * 2, 1), ([], 1)):  # two groups of neighbours are encoded
+        done.clear()
+        uploaded.clear()
+        with Waits([]) as waits, Copies(waits.found):
+            result, _ = step_of(network, rows, cpu_world, 1)
+        losses.append(result.loss)
+        assert (done, len(uploaded)) == ([*expected, "encodings sent"], uploads)
+        assert uploaded[0] == 4 * result.micro_batches == 4 * len(rows)
+        assert waits.found == {"_local_scalar_dense": 1, "copies to the host": 1}
+    assert losses[0] == losses[1] == losses[2]
 
 
 @pytest.mark.parametrize("orphaned", [False, True])
@@ -247,7 +302,7 @@ def test_an_update_waits_for_nothing(model: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*MODELS, gemma])
 def test_a_gpus_way_gives_the_same_loss_and_gradient(
     cpu_world: World, monkeypatch: pytest.MonkeyPatch, model: Any, bf16: bool
 ) -> None:

@@ -22,7 +22,7 @@ from engine.data.token_store import Row, TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
 from engine.models import freezing, loading
 from engine.models.on_device import find_head, network_of
-from engine.models.seq2seq.padded import PaddedNetwork, micro_batch, model_inputs
+from engine.models.seq2seq.padded import PaddedNetwork, decoder_inputs, micro_batch
 from engine.process.world import World, seed_step
 from engine.training.step import StepResult, StepRunner
 from tests.engine.models import adapters
@@ -390,8 +390,8 @@ def test_padding_does_not_count(rows: TokenStore) -> None:
 def test_decoder_inputs_are_the_labels_one_token_late(
     gradient_cases: dict[str, RunConfig], rows: TokenStore, case: str, start: int
 ) -> None:
-    batch = micro_batch(rows.rows_at([0, 5]), 0, CPU)
-    shifted = model_inputs(loaded(gradient_cases[case]), batch)["decoder_input_ids"]
+    labels = micro_batch(rows.rows_at([0, 5]), 0, CPU)["labels"]
+    shifted = decoder_inputs(loaded(gradient_cases[case]), labels)
     label = rows.label(0).tolist()
     assert shifted[:, 0].tolist() == [start, start]
     assert shifted[0, 1 : len(label)].tolist() == label[:-1]

@@ -2,7 +2,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import transformers
@@ -10,18 +9,17 @@ from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM
 
 from engine.cpu import placement
-from engine.data.batching import Lengths
-from engine.data.token_store import Row
 from engine.models.loss import keeping_token_losses
-from engine.models.network import prompts_of
+from engine.models.network import labels_of, prompts_of
 from engine.models.on_device import find_head
 from engine.models.seq2seq.padded import (
     ENCODED,
     IGNORED,
     PaddedNetwork,
+    decoder_inputs,
     frozen_linear,
     micro_batch,
-    model_inputs,
+    pad_labels,
     pad_prompts,
 )
 from engine.process.world import World
@@ -41,6 +39,7 @@ from tests.engine.models.small import (
     small_t5,
     whole,
 )
+from tests.engine.training.test_causal_step import Held
 
 CPU = torch.device("cpu")
 FAMILIES = ["t5", "mt5", "bart"]
@@ -150,8 +149,7 @@ def test_labels_are_padded_with_the_ignored_index() -> None:
 
 
 def test_decoder_inputs_are_the_labels_shifted_by_one(net: Any) -> None:
-    rows = [pair(torch.tensor([5]), torch.tensor(label)) for label in ([8, 9, 3], [4])]
-    given = model_inputs(net, micro_batch(rows, 0, CPU))["decoder_input_ids"]
+    given = decoder_inputs(net, pad_labels([torch.tensor([8, 9, 3]), torch.tensor([4])]))
     start = net.config.decoder_start_token_id
     assert given[0].tolist() == [start, 8, 9]
     assert given[1, :2].tolist() == [start, 4]
@@ -159,14 +157,13 @@ def test_decoder_inputs_are_the_labels_shifted_by_one(net: Any) -> None:
 
 
 def test_a_model_without_its_own_shift_gets_the_usual_one(net: Any) -> None:
-    batch = micro_batch(random_rows(), 0, CPU)
+    labels = pad_labels(labels_of(random_rows()))
 
     class Bare:
         config = net.config
 
-    ours, theirs = model_inputs(Bare(), batch), model_inputs(net, batch)
-    kept = batch["labels"] != IGNORED
-    assert torch.equal(ours["decoder_input_ids"][kept], theirs["decoder_input_ids"][kept])
+    kept = labels != IGNORED
+    assert torch.equal(decoder_inputs(Bare(), labels)[kept], decoder_inputs(net, labels)[kept])
 
 
 def test_dropout_is_the_models_own() -> None:
@@ -204,29 +201,6 @@ def keeps(name: str) -> bool:
     return getattr(transformers, name).config_class.model_type in ENCODED
 
 
-class Prompts:
-    """As much of a token store as encodings ask for."""
-
-    def __init__(self, rows: list[Row]) -> None:
-        self._prompts = [row.prompt for row in rows]
-        self._ends = np.cumsum([len(prompt) for prompt in self._prompts])
-
-    def __len__(self) -> int:
-        return len(self._prompts)
-
-    def prompt(self, row: int) -> Any:
-        return self._prompts[row]
-
-    def lengths(self, rows: list[int]) -> Lengths:
-        return Lengths(np.array([len(self._prompts[row]) for row in rows]), np.zeros(len(rows), dtype=np.int64))
-
-    def start(self, _part: str, row: int) -> int:
-        return int(self._ends[row]) - len(self._prompts[row])
-
-    def tokens(self, _part: str) -> int:
-        return int(self._ends[-1])
-
-
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("name", ["T5ForConditionalGeneration", *filter(keeps, SMALL)])
 def test_kept_encodings_give_the_same_loss_and_are_made_once(
@@ -236,7 +210,7 @@ def test_kept_encodings_give_the_same_loss_and_are_made_once(
     net = frozen(small_t5() if name.startswith("T5") else small(name), "encoder,embeddings")
     network, rows = PaddedNetwork(net, find_head(net), 7, autocast=bf16), random_rows(LENGTHS * 3)
     net.eval()
-    store: Any = Prompts(rows)
+    store: Any = Held(rows)
     calls: list[int] = []
     encoder = net.get_encoder()
     encoder.register_forward_hook(lambda *_: calls.append(1))
@@ -265,20 +239,21 @@ def test_prompts_whose_encodings_are_kept_are_not_sent(
     monkeypatch.setattr(placement, "uploaded", uploaded)
     network, rows = PaddedNetwork(frozen(net, "encoder,embeddings"), find_head(net), 7, autocast=False), random_rows()
     net.eval()
-    store: Any = Prompts(rows)
+    store: Any = Held(rows)
     batches = [([1, 0], [rows[1], rows[0]]), ([2], [rows[2]])]
     found = []
     for _ in range(2):
-        network.send([some for _, some in batches])
+        network.send([some for _, some in batches], [samples for samples, _ in batches])
         found.append([network.summed_loss(some, samples).item() for samples, some in batches])
         assert network.keep_encodings(store, tmp_path / "encodings", cpu_world, writes=True)
     prompts = sum(len(some) * max(len(row.prompt) for row in some) for _, some in batches)
-    assert sent == [sent[0], sent[0] - prompts]  # one copy a step
+    assert sent[:2] == [sent[0], sent[0] - prompts]  # one copy a step
+    assert len(sent) == 3  # and one to encode all of them
     assert found[1] == pytest.approx(found[0], rel=1e-5)
 
 
 def test_nothing_is_kept_of_an_encoder_that_learns(monkeypatch: pytest.MonkeyPatch, net: Any) -> None:
-    network, store = PaddedNetwork(net, None, 7, autocast=False), Prompts(random_rows())
+    network, store = PaddedNetwork(net, None, 7, autocast=False), Held(random_rows())
     held: Any = store
     monkeypatch.setattr(placement, "on_host", lambda _: False)
     assert network.encodings_bytes(held) is None
