@@ -32,6 +32,7 @@ NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system without flock, s
 # A run on another machine counts as alive for so long after what was last seen of it: a network file system writes up
 # to 35 s late. A job that Slurm queues again begins 120 s later.
 ALIVE_SECONDS = 90.0
+GROW_SECONDS = 40.0  # for which its stream is watched before its folder is taken over; a rank beats every two
 PATIENCE = 0.5  # seconds for which a lock is retried while its holder cannot be determined
 
 
@@ -193,8 +194,33 @@ def _in_use_elsewhere(folder: Path) -> BusyError | None:
     """The error for a folder whose lock this machine cannot see, while a run on another writes; None if none does."""
     holder = holder_of(folder)
     run_dir = RunDir(Path(holder.run_dir))
-    alive = holder.run_dir and lives_elsewhere(run_dir, holder) and not newest_has_ended(run_dir)
-    return busy(folder, holder) if alive else None
+    if not holder.run_dir or not lives_elsewhere(run_dir, holder):
+        return None
+    with contextlib.suppress(InputError):  # of a stream that cannot be read
+        if newest_has_ended(run_dir):
+            return None
+    return busy(folder, holder) if _grows(run_dir) else None
+
+
+def _grows(run_dir: RunDir) -> bool:
+    """Whether a run's streams grow while this process looks."""
+    before, until = _sizes(run_dir), time.monotonic() + GROW_SECONDS
+    while _sizes(run_dir) == before:
+        if time.monotonic() > until:
+            return False
+        time.sleep(1.0)
+    return True
+
+
+def _sizes(run_dir: RunDir) -> list[int]:
+    """The bytes of a run's streams, which are opened: a network file system looks at a file when it is."""
+    found = []
+    for path in (run_dir.events, *run_dir.other_events()):
+        with contextlib.suppress(OSError):
+            fd = open_regular(path)
+            found.append(os.fstat(fd).st_size)
+            os.close(fd)
+    return found
 
 
 def lives_elsewhere(run_dir: RunDir, holder: Holder) -> bool:

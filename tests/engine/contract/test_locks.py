@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from engine.contract import events
+from engine.contract import events, locks
 from engine.contract.bounds import as_json
 from engine.contract.durable import read_json, write_json
 from engine.contract.locks import LOCK_NAME, FolderLock, Holder, busy, holder_of, is_locked
@@ -362,18 +362,26 @@ def held_elsewhere(folder: Path, run_dir: RunDir, *written: events.Event, age: f
     os.utime(run_dir.events, (time.time() - age,) * 2)
 
 
-def test_a_run_that_writes_on_another_machine_keeps_its_folder(folder: Path, tmp_path: Path) -> None:
+def test_a_run_that_writes_on_another_machine_keeps_its_folder(
+    folder: Path, tmp_path: Path, monkeypatch: Patch
+) -> None:
     """Whatever its lock seems to be: a mount may keep locks to each machine."""
-    held_elsewhere(folder, RunDir(tmp_path), step(4))
+    held_elsewhere(folder, RunDir(tmp_path), step(3))
+    beat = EventWriter(RunDir(tmp_path).events, "rank0", 1)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: beat.write(step(4)))
     with pytest.raises(BusyError, match=r"sft-1 \(pid 7 on oak, since today, at step 4\)"):
         take(folder, "sft-2")
     assert holder_of(folder).run == "sft-1"
 
 
-@pytest.mark.parametrize("gone", ["ended", "silent"])
-def test_a_run_that_ended_on_another_machine_frees_its_folder(folder: Path, tmp_path: Path, gone: str) -> None:
+@pytest.mark.parametrize("gone", ["ended", "silent", "killed just now"])
+def test_a_run_that_ended_on_another_machine_frees_its_folder(
+    folder: Path, tmp_path: Path, monkeypatch: Patch, gone: str
+) -> None:
+    """One that was killed a moment ago is looked at until it would have written: its job may begin again at once."""
     end = events.RunEnded("finished", 0, Message.of("resume_finished"))
-    held_elsewhere(folder, RunDir(tmp_path), *[end] * (gone == "ended"), age=5.0 if gone == "ended" else 200.0)
+    held_elsewhere(folder, RunDir(tmp_path), *[end] * (gone == "ended"), age=200.0 if gone == "silent" else 5.0)
+    monkeypatch.setattr(locks, "GROW_SECONDS", 0.0)
     take(folder, "sft-2").abandon()
 
 

@@ -1,10 +1,12 @@
 """A rank that cannot join its run: the run's folder says why, and so does the rank."""
 
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from engine.contract.events import Event, RankFailed, RunEnded
 from engine.contract.launch import Launch
@@ -13,7 +15,10 @@ from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
 from engine.process import joining
 from engine.process.joining import joined
+from sft_tui.runs import read_run
 from tests.engine.conftest import reported
+from tests.engine.test_train import free_port
+from tests.machines.ranks import started
 
 PORT = InputError("meeting_port", port="29500", node="ash")
 NCCL = RuntimeError("ncclInternalError: Internal check failed")
@@ -108,6 +113,35 @@ def test_a_run_prepared_for_a_gpu_says_that_there_is_none(
     assert isinstance(end, RunEnded)
     assert (left.value.code, end.message.code) == (2, "gpus_promised")
     assert "prepared for 1 GPU on each machine" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_ranks_without_their_gpus_end_together(make_run: Callable[..., RunDir], tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("NOT TESTED: this machine has a GPU")
+    run_dir = make_run(processes=2)
+    run_dir.write_record(replace(run_dir.read_record(), launch=Launch("torchrun", 2, 1)))
+    cpu = {"ACCELERATE_USE_CPU": ""}  # not asked for
+    with started([run_dir.path] * 2, tmp_path, "127.0.0.1", free_port(), nodes=("ash", "oak"), env=cpu) as ranks:
+        assert ranks.codes() == [2, 2], (ranks.said(0), ranks.said(1))
+    (end,) = [record.event for record in reported(run_dir)]
+    assert isinstance(end, RunEnded)
+    assert (end.reason, end.message.args["numbers"], end.message.args["nodes"]) == ("refused", "0, 1", "ash, oak")
+    assert all("these ranks find none: 0, 1 (on ash, oak)" in ranks.said(rank) for rank in (0, 1))
+    assert read_run(run_dir).status == "refused"
+
+
+@pytest.mark.slow
+def test_a_port_in_use_ends_rank_0_with_a_certificate(make_run: Callable[..., RunDir], tmp_path: Path) -> None:
+    run_dir = make_run(processes=2)
+    with socket.create_server(("", 0)) as taken:
+        port = int(taken.getsockname()[1])
+        with started([run_dir.path] * 2, tmp_path, "127.0.0.1", port, nodes=("ash", "oak")) as ranks:
+            assert ranks.processes[0].wait(120) == 2, ranks.said(0)
+            said = read_run(run_dir)  # the launcher now ends the other
+    assert said.status == "refused"
+    assert said.state.ended is not None
+    assert f"Port {port} of ash" in said.state.ended.message.what()
 
 
 def test_a_run_without_a_record_is_left_to_the_job(tmp_path: Path) -> None:
