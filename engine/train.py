@@ -6,8 +6,9 @@ from pathlib import Path
 from engine.contract.rundir import RunDir
 from engine.process.job import execute, leave
 from engine.process.joining import joined
+from engine.process.readings import watched
 from engine.training.loop import train
 
 if __name__ == "__main__":
     run_dir = RunDir(Path(sys.argv[1]))
-    leave(execute(joined(run_dir), run_dir, train))
+    leave(execute(joined(run_dir), run_dir, watched(train)))

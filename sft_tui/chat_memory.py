@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from engine.contract.files import read_linked
+from engine.contract.machine.host import HostReader
 from engine.contract.messages import InputError
 from engine.contract.processor import multiplies_bf16
-from sft_tui.machine.host import HostReader
 from sft_tui.text import size
 
 RUNTIME = 480_000_000  # bytes of a process that has loaded torch and transformers, without any model

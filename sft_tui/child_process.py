@@ -1,8 +1,9 @@
-"""A child process that runs one of our modules: its command line, its environment, and the signal that ended it."""
+"""A child process that runs one of our modules: its environment, and the signal that ended it."""
 
 import os
 import signal
-import sys
+
+from engine.contract.child_command import module_command as module_command
 
 # Variables that the engine's libraries read when they are loaded.
 LIBRARY_SETTINGS = {
@@ -22,15 +23,6 @@ LIBRARY_SETTINGS = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
-
-
-def module_command(module: str, *arguments: str) -> list[str]:
-    """Runs `module` with this Python.
-
-    `-P` keeps the working folder off `sys.path`: people may run us inside a folder that they downloaded, and a
-    `numpy.py` or an `engine/` there must not be executed.
-    """
-    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def engine_environment(processes: int = 1) -> dict[str, str]:

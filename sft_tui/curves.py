@@ -221,7 +221,7 @@ class Evaluated:
 
 @dataclass
 class Curves:
-    """All curves of a run, its evaluations, and the readings of its memory and its GPUs."""
+    """All curves of a run, its evaluations, and the readings of memory and GPUs of rank 0's machine."""
 
     of: dict[str, Curve] = field(default_factory=lambda: {name: Curve() for name in METRICS})
     evaluations: list[Evaluated] = field(default_factory=list)
@@ -239,14 +239,15 @@ class Curves:
                 kept = [one for one in self.evaluations if one.step < score.step]
                 values = {name: measured.value for name, measured in all_measures(score).items()}
                 self.evaluations = [*kept, Evaluated(score.step, values)][-MOST_EVALUATIONS:]
-            case events.Host() as host:
+            case events.Host(machine=0) as host:
                 used = host.memory_total - host.memory_available
                 self.memory = [*self.memory, list(host.rank_memory)][-MOST_READINGS:]
                 self.host = [*self.host, used][-MOST_READINGS:]
                 self._read("memory", MACHINE, used)
-                for rank, memory in enumerate(host.rank_memory[:MOST_CHARTED]):
-                    self._read("memory", str(rank), memory)
-            case events.Gpu() as gpu if gpu.index < MOST_CHARTED:
+                for rank, memory in host.memory_of_ranks:
+                    if rank < MOST_CHARTED:
+                        self._read("memory", str(rank), memory)
+            case events.Gpu(machine=0) as gpu if gpu.index < MOST_CHARTED:
                 for name, reading in GPU_READINGS.items():
                     value = gpu_number(gpu, reading)
                     if value is not None:

@@ -10,7 +10,7 @@ from engine.contract.events import Event, Record
 from engine.contract.messages import Message
 from engine.contract.scores import merit
 
-MOST_GPUS, MOST_SAMPLES = 64, 64
+MOST_GPUS, MOST_MACHINES, MOST_SAMPLES = 256, 64, 64
 EVALUATING = ("evaluating", "generating", "publishing")
 
 
@@ -50,8 +50,9 @@ class RunState:
     evaluation_before: events.Eval | None = None  # the newest of an earlier step
     best: events.Eval | None = None
     checkpoint: events.Checkpoint | None = None
-    host: events.Host | None = None
-    gpus: tuple[events.Gpu, ...] = ()  # the newest reading of each
+    host: events.Host | None = None  # that of rank 0
+    other_hosts: tuple[events.Host, ...] = ()  # the newest reading of each other machine
+    gpus: tuple[events.Gpu, ...] = ()  # the newest reading of each, of all machines
     unseen: Message | None = None  # GPUs that its torch cannot use
     samples: tuple[events.Sample, ...] = ()  # of the newest evaluation and of the previous one
     samples_before: tuple[events.Sample, ...] = ()
@@ -81,6 +82,16 @@ class RunState:
     def tokens_per_second(self) -> float:
         """Prompt and label tokens per second in the newest step; 0 before the first."""
         return self.step.tokens_per_second if self.step else 0.0
+
+    @property
+    def hosts(self) -> tuple[events.Host, ...]:
+        """The newest reading of each machine, rank 0's first."""
+        return (*([self.host] if self.host else []), *self.other_hosts)
+
+    @property
+    def memory_of_ranks(self) -> list[int]:
+        """The memory of the run's processes on all machines, in the order of their ranks, in bytes."""
+        return [memory for _, memory in sorted(pair for host in self.hosts for pair in host.memory_of_ranks)]
 
     @property
     def seconds_left(self) -> float | None:
@@ -196,15 +207,20 @@ def _saved(state: RunState, event: events.Checkpoint) -> RunState:
 
 
 def _host(state: RunState, event: events.Host) -> RunState:
-    return replace(state, host=event)
+    if not event.machine:
+        return replace(state, host=event)
+    others = [host for host in state.other_hosts if host.machine != event.machine]
+    found = sorted([*others, event], key=lambda host: host.machine)
+    return replace(state, other_hosts=tuple(found)[:MOST_MACHINES])
 
 
 def _gpu(state: RunState, event: events.Gpu) -> RunState:
-    others = [gpu for gpu in state.gpus if gpu.index != event.index]
-    known = next((gpu.name for gpu in state.gpus if gpu.index == event.index), event.name)
-    if event.lost:  # the driver no longer says what it was
-        event = replace(event, name=known)
-    return replace(state, gpus=tuple(sorted([*others, event], key=lambda gpu: gpu.index))[:MOST_GPUS])
+    which = (event.machine, event.index)
+    before = {(gpu.machine, gpu.index): gpu for gpu in state.gpus}
+    if event.lost and which in before:  # the driver no longer says what it was
+        event = replace(event, name=before[which].name)
+    found = {**before, which: event}
+    return replace(state, gpus=tuple(found[key] for key in sorted(found))[:MOST_GPUS])
 
 
 def _noticed(state: RunState, event: events.Notice) -> RunState:

@@ -92,7 +92,7 @@ class Run:
             "bleu_signature": state.best.signature if state.best else None,
             "checkpoint": state.checkpoint.step if state.checkpoint else None,
             "seconds_left": state.seconds_left if self.alive else None,
-            "memory_of_ranks": state.host.rank_memory if state.host and self.alive else None,
+            "memory_of_ranks": state.memory_of_ranks if state.host and self.alive else None,
             "started": state.began_at or None,
             "last_event": state.last_at or None,
             "ended": state.ended.message.what() if state.ended and not self.alive else None,

@@ -15,6 +15,7 @@ from engine.contract.files import open_to_append, reason
 from engine.contract.inputs import require_files
 from engine.contract.launch import OURS, Launch
 from engine.contract.locks import FolderLock, busy, is_locked
+from engine.contract.machine import gpus
 from engine.contract.messages import InputError, Message
 from engine.contract.outputdir import OutputDir, refuse_unfinished
 from engine.contract.owner import new_id
@@ -25,7 +26,6 @@ from engine.contract.rundir import RunDir, create_run_dir
 from engine.contract.stream import next_attempt
 from sft_tui import remembered
 from sft_tui.child_process import module_command
-from sft_tui.machine import gpus
 from sft_tui.options import options_text
 from sft_tui.removal import discard
 from sft_tui.runs import Run, model_of

@@ -10,10 +10,13 @@ from engine.contract.texts import Phrase
 
 FIXABLE = ("micro_batch_tokens", "learn_rate")  # settings that an ending may propose to lower
 LOWEST_BUDGET = 32  # tokens of a micro-batch below which halving no longer saves memory
+LOADING = ("loading", "tokenizing", "hashing")  # phases that compute no micro-batch
 
 
-def smaller_budget(record: RunRecord) -> dict[str, Any]:
-    """The settings that need less memory and keep the effective batch; {} if nothing is left to halve."""
+def smaller_budget(record: RunRecord, phase: str) -> dict[str, Any]:
+    """The settings that need less memory in a phase, with the same effective batch; {} if none do."""
+    if phase in LOADING:
+        return {}
     budget = int(record.config.get("micro_batch_tokens", 0)) // 2
     return {"micro_batch_tokens": budget} if budget >= LOWEST_BUDGET else {}
 
@@ -51,10 +54,11 @@ def out_of_memory(
     record: RunRecord, rank: int, phase: str, step: int, why: str, evidence: Mapping[str, str]
 ) -> RunEnded:
     """Memory ran out, as reported by the rank or by the kernel."""
-    apply = smaller_budget(record)
+    apply = smaller_budget(record, phase)
     args: dict[str, str | int] = {"rank": rank, "phase": phase, "step": step, "why": why}
     if not apply:
-        message = Message.of("ended_memory_least", **args, resume_option=record.resume_option)
+        least = "ended_memory_loading" if phase in LOADING else "ended_memory_least"
+        message = Message.of(least, **args, resume_option=record.resume_option)
         return RunEnded("out_of_memory", 1, message, dict(evidence))
     budget = apply["micro_batch_tokens"]
     message = Message.of("ended_memory", **args, budget=budget, resume_option=record.resume_option)
@@ -63,20 +67,26 @@ def out_of_memory(
 
 def out_of_gpu_memory(record: RunRecord, rank: int, failure: RankFailed, evidence: Mapping[str, str]) -> RunEnded:
     """The memory of a rank's GPU ran out."""
-    apply, sizes = smaller_budget(record), {name: failure.gpu.get(name, "") for name in ("asked", "free", "total")}
+    sizes = {name: failure.gpu.get(name, "") for name in ("asked", "free", "total")}
+    apply = smaller_budget(record, failure.phase)
     why: Value = failure.why
     if all(size.isdecimal() for size in sizes.values()):
         why = Phrase.of("why.gpu_asked", **{name: _gigabytes(size) for name, size in sizes.items()})
     args: dict[str, Value] = {**_of_gpu(rank, failure), "why": why, "resume_option": record.resume_option}
-    code = "ended_gpu_memory" if apply else "ended_gpu_memory_least"
-    message = Message.of(code, **args, **({"budget": apply["micro_batch_tokens"]} if apply else {}))
+    on_gpu = "ended_gpu_memory_loading" if failure.phase in LOADING else "ended_gpu_memory_least"
+    on_gpu = "ended_gpu_memory" if apply else on_gpu
+    message = Message.of(on_gpu, **args, **({"budget": apply["micro_batch_tokens"]} if apply else {}))
     return RunEnded("out_of_gpu_memory", 1, message, {**evidence, **failure.gpu}, apply)
 
 
 def gpu_failed(record: RunRecord, rank: int, failure: RankFailed, evidence: Mapping[str, str]) -> RunEnded:
-    """A rank's GPU failed: its work ended with an error that is not the program's."""
-    args: dict[str, Value] = {**_of_gpu(rank, failure), "why": failure.why, "resume_option": record.resume_option}
-    return RunEnded("gpu_failed", 1, Message.of("ended_gpu_failed", **args), {**evidence, **failure.gpu})
+    """A rank's GPU failed, or is lost: its work ended with an error that is not the program's."""
+    named = _of_gpu(rank, failure)
+    args: dict[str, Value] = {**named, "why": failure.why, "resume_option": record.resume_option}
+    end = RunEnded("gpu_failed", 1, Message.of("ended_gpu_failed", **args), {**evidence, **failure.gpu})
+    if "lost" in failure.gpu:
+        return gpu_lost(record, rank, str(named["gpu"]), end, failure.phase, failure.step)
+    return end
 
 
 def gpu_lost(record: RunRecord, rank: int, gpu: str, end: RunEnded, phase: str, step: int) -> RunEnded:

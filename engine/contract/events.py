@@ -189,7 +189,11 @@ class Rehearsed(Event):
 
 @dataclass(frozen=True)
 class Host(Event):
-    """Memory of the machine and of the run's processes, in bytes; CPU and disk."""
+    """Memory of a machine and of the run's processes on it, in bytes; CPU and disk.
+
+    `ranks` are the numbers of these processes, without which they are 0, 1, …; `machine` is 0 for that of rank 0, and
+    `node` its name if there are several.
+    """
 
     kind: ClassVar[str] = "host"
     memory_total: Count
@@ -197,13 +201,22 @@ class Host(Event):
     rank_memory: list[Count]
     cpu_percent: Rate
     disk_available: Count
+    ranks: list[Count] = field(default_factory=list)
+    machine: Count = 0
+    node: Name = ""
+
+    @property
+    def memory_of_ranks(self) -> list[tuple[int, int]]:
+        """The number of each process and its memory."""
+        return list(zip(self.ranks or range(len(self.rank_memory)), self.rank_memory, strict=False))
 
 
 @dataclass(frozen=True)
 class Gpu(Event):
     """One GPU's readings as text; a value that the driver cannot report is `N/A: reason`.
 
-    `index` is the driver's number for it, `place` that of CUDA, which counts the visible ones in the order asked for.
+    `index` is the driver's number for it, `place` that of CUDA, which counts the visible ones in the order asked for;
+    `machine` and `node` are as in `Host`.
     """
 
     kind: ClassVar[str] = "gpu"
@@ -211,6 +224,8 @@ class Gpu(Event):
     name: str
     readings: dict[str, str]
     place: Count = 0
+    machine: Count = 0
+    node: Name = ""
 
     @property
     def lost(self) -> bool:
@@ -241,7 +256,7 @@ class RankFailed(Event):
     why: str
     traceback: str
     waiting: bool
-    gpu: dict[str, str] = field(default_factory=dict)  # CUDA's number of the rank's GPU, its name, and its memory
+    gpu: dict[str, str] = field(default_factory=dict)  # the rank's GPU: see `device_errors.gpu_of`
     rank: Count = 0
     node: Name = ""  # its machine, if there are several
 

@@ -31,7 +31,8 @@ class EventWriter:
 
     def __init__(self, path: Path, src: str, attempt: int, listener: Listener | None = None) -> None:
         self._fd = open_to_append(path)
-        self._src, self._attempt, self._listener = src, attempt, listener
+        self.attempt = attempt
+        self._src, self._listener = src, listener
         self._seq = itertools.count(1)
         self._lost, self._why = 0, ""
         self._torn = not _ends_with_newline(self._fd)
@@ -74,7 +75,7 @@ class EventWriter:
 
     def _envelope(self) -> Envelope:
         now = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
-        return Envelope(now, round(time.monotonic(), 6), self._attempt, self._src, next(self._seq))
+        return Envelope(now, round(time.monotonic(), 6), self.attempt, self._src, next(self._seq))
 
 
 def _ends_with_newline(fd: int) -> bool:

@@ -5,7 +5,7 @@ method that has a body as it is. The check of a run calls the methods of the fir
 a module that imports torch is imported inside the methods that need it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -120,6 +120,10 @@ class Family(Protocol):
         `agreement` is needed by families whose rows a GPU can lay in several ways.
         """
         ...
+
+    def held_in_bf16(self, model: Any) -> "Sequence[Tensor]":  # noqa: ARG002
+        """The frozen weights that a network over padded rows holds in bf16 alone, if it computes in bf16."""
+        return []
 
     def sharded(self, *_given: Any, **_more: Any) -> "Network":
         """How a model is computed that is divided among all ranks, if the family can be: see `require_shardable`."""

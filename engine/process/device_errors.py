@@ -5,6 +5,11 @@ import re
 
 import torch
 
+from engine.contract import events
+from engine.contract.machine import gpus
+from engine.contract.machine.driver_log import DriverLog
+from engine.process.heartbeat import supervised
+
 OF_A_GPU = re.compile(r"\b(cuda|cublas|cudnn|nccl|hip|rccl|xpu)", re.IGNORECASE)
 SHORT = re.compile(r"out of memory|_STATUS_ALLOC_FAILED|_STATUS_NOT_ENOUGH_WORKSPACE", re.IGNORECASE)
 # Errors after which the GPU, its driver or its power is in doubt. A failed assertion on the device is not one of them:
@@ -20,6 +25,8 @@ LEFT = re.compile(r"gloo/transport/|ncclRemoteError|NCCL communicator was aborte
 SIZE = r"([\d.]+) (bytes|[KMGT]iB)"
 ASKED = re.compile(rf"Tried to allocate {SIZE}")
 ROOM = re.compile(rf"GPU (\d+) has a total capacity of {SIZE} of which {SIZE} is free")
+DRIVER_LOG = DriverLog()  # from now on
+MOST_XIDS = 3
 UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 
@@ -50,7 +57,10 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def gpu_of(error: BaseException, device: torch.device) -> dict[str, str]:
-    """CUDA's number of the GPU that an error is about, its name, and what was asked of its memory; {} if of none."""
+    """The number of the GPU that an error is about, its name, and what was asked of its memory; {} if of none.
+
+    The number is the driver's, or below a supervisor CUDA's.
+    """
     if kind_of(error) not in ("out_of_gpu_memory", "gpu_failed"):
         return {}
     text = str(error)
@@ -63,7 +73,21 @@ def gpu_of(error: BaseException, device: torch.device) -> dict[str, str]:
     if device.type == "cuda":
         with contextlib.suppress(RuntimeError, AssertionError):  # of a GPU that no longer answers
             found["name"] = torch.cuda.get_device_name(int(found["gpu"]))
-    return found
+    return found if supervised() else found | _by_driver(int(found["gpu"]))
+
+
+def _by_driver(place: int) -> dict[str, str]:
+    """The driver's number of a GPU by CUDA's, whether it is lost, and what it reported to the kernel's log.
+
+    A supervisor finds these out itself.
+    """
+    found = {}
+    for listed in gpus.asked()[0]:
+        gpu = events.event_from_json("gpu", listed)
+        if isinstance(gpu, events.Gpu) and gpu.place == place:
+            found = {"gpu": str(gpu.index), **({"lost": "yes"} if gpu.lost else {})}
+    reported = " | ".join(map(str, DRIVER_LOG.xids()[-MOST_XIDS:]))
+    return {**found, **({"driver": reported} if reported else {})}
 
 
 def _bytes(number: str, unit: str) -> str:

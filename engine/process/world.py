@@ -19,7 +19,7 @@ from engine.contract.launch import OURS, Launch
 from engine.contract.messages import InputError
 from engine.contract.processes import boot_id, host_name
 from engine.cpu import placement
-from engine.process import gradient_sums, places
+from engine.process import gpu_settings, gradient_sums, places
 from engine.process.heartbeat import RankStatus
 from engine.process.meeting import COLLECTIVE_LIMIT, YES, computes_on_cpu, meet
 
@@ -33,7 +33,7 @@ class World:
         """Meets the others; raises InputError. `launch` is what a launcher was asked for, `name` that of the run."""
         # accelerate would load DeepSpeed for it, which `check` refuses in words.
         self.deepspeed = os.environ.pop("ACCELERATE_USE_DEEPSPEED", "").lower() in YES
-        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as NVML numbers GPUs; read when CUDA is first asked
+        gpu_settings.settle(os.environ)
         asked = computes_on_cpu(os.environ)
         places.settle(os.environ, on_cpu=not torch.accelerator.is_available())
         self._meeting = meet(os.environ, launch, name, asked=asked)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -131,7 +132,8 @@ class FoundCheckpoint:
 class CheckpointWriter:
     """Saves one run's checkpoints; used on rank 0 only, unless it is `shared`.
 
-    `frozen` is the entry of the frozen file in a verified manifest of this run, if one exists.
+    `frozen` is the entry of the frozen file in a verified manifest of this run, if one exists; `unchanged` are the
+    frozen weights as loaded if the model no longer has them, emptied when they are written.
     """
 
     shared = False  # whether all ranks must use it together, each for its share
@@ -145,9 +147,11 @@ class CheckpointWriter:
         keep: int,
         frozen: FrozenFile | None = None,
         adapters: Adapters | None = None,
+        unchanged: dict[str, Tensor] | None = None,
     ) -> None:
         self._output, self._model, self._optimizer = output, model, optimizer
         self._keep, self._frozen, self._adapters = keep, frozen, adapters
+        self._unchanged = {} if unchanged is None else unchanged
         self._sound: set[int] = set()  # steps whose checkpoints were verified, or written by this object
 
     def save(self, about: Manifest) -> Saved:
@@ -187,6 +191,7 @@ class CheckpointWriter:
         if self._frozen is None:
             tensors = self._frozen_as_loaded()
             self._frozen = _write_frozen(self._output.checkpoints / "frozen", tensors)
+            self._unchanged.clear()
         return self._frozen
 
     @property
@@ -221,7 +226,7 @@ class CheckpointWriter:
         return self._frozen_as_loaded() if frozen is None else tensorfile.stored(frozen)
 
     def _frozen_as_loaded(self) -> Mapping[str, Tensor | Deferred]:
-        return _frozen_as_loaded(self._model, self._adapters)
+        return _frozen_as_loaded(self._model, self._adapters, self._unchanged)
 
     def _write_files(self, folder: Path) -> dict[str, HashedFile]:
         trained = trained_parameters(self._model)
@@ -264,9 +269,11 @@ class CheckpointWriter:
         return step in self._sound
 
 
-def _frozen_as_loaded(model: Any, adapters: Adapters | None) -> Mapping[str, Tensor | Deferred]:
+def _frozen_as_loaded(
+    model: Any, adapters: Adapters | None, unchanged: Mapping[str, Tensor] = MappingProxyType({})
+) -> Mapping[str, Tensor | Deferred]:
     """The weights that do not learn; below adapters in the dtype of the files that they were loaded from."""
-    found = frozen_tensors(model)
+    found = unchanged or frozen_tensors(model)
     return found if adapters is None else narrowed(found, adapters.kind)
 
 

@@ -55,6 +55,7 @@ class Prepared:
     network: Network
     adapters: Adapters | None  # what learns, if the rest of the model does not
     shards: "Shards | None"  # if the model is divided among the ranks
+    unchanged: dict[str, torch.Tensor]  # what does not learn as it was loaded, until it is written, if it was cast
     train_rows: TokenStore
     left_out: tuple[int, ...]  # rows of the training file
     selection: Selection  # of the training rows
@@ -126,6 +127,7 @@ def prepare(job: Job) -> Prepared:
     for source, rows in zip(sources, (train_rows, validation_rows), strict=True):
         require_positions(str(source.path), config, rows.longest(), places)
     job.world.together(lambda: _check_space(job, net, adapters), chosen=world.is_main)
+    job.phase("loading")
     ready, shards = _on_devices(net, config, world, start)
     if ready.head_missing is not None:
         job.warn(ready.head_missing)
@@ -155,6 +157,7 @@ def prepare(job: Job) -> Prepared:
         ready.network,
         adapters,
         shards,
+        ready.unchanged,
         train_rows,
         left_out,
         selection,

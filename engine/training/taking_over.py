@@ -54,7 +54,7 @@ def saved_state(job: Job, prepared: Prepared) -> tuple[torch.optim.Optimizer, Ch
         return optimizer, ShardedWriter(*place, shards=shards, world=job.world, **about)
     if start is not None:
         optim.load_state_tensors(optimizer, parameters, start.optimizer_state())
-    return optimizer, CheckpointWriter(*place, **about)
+    return optimizer, CheckpointWriter(*place, unchanged=prepared.unchanged, **about)
 
 
 def write_frozen(job: Job, prepared: Prepared, writer: CheckpointWriter) -> None:
@@ -71,12 +71,16 @@ def write_frozen(job: Job, prepared: Prepared, writer: CheckpointWriter) -> None
             return False
         return True
 
-    if job.world.from_main(write() if job.world.is_main or writer.shared else False):
+    written = job.world.from_main(write() if job.world.is_main or writer.shared else False)
+    if written:
         prepared.network.drop_frozen_fp32()
+    if written or not job.world.is_main:
+        prepared.unchanged.clear()
     net = prepared.model
     if prepared.shards is not None:  # what a rank holds are copies already
         return
-    loading.detach_from_files((*(p for p in net.parameters() if not p.requires_grad), *net.buffers()))
+    frozen = (p for p in net.parameters() if not p.requires_grad)
+    loading.detach_from_files((*frozen, *net.buffers(), *prepared.unchanged.values()))
 
 
 def keep_encodings(job: Job, prepared: Prepared) -> bool:

@@ -109,10 +109,10 @@ def rehearse(preset_name: str, json: bool, memory_limit: str | None, logs: Path,
 
 
 def print_problems(report: "Report") -> None:
-    """Prints what a check found wrong."""
+    """Prints what a check found wrong, and what machines must have that it could not look at."""
     from sft_tui.preflight import report as reports
 
-    problems = [finding for finding in report.findings if finding.level != "ok"]
+    problems = [finding for finding in report.findings if finding.level != "ok" or finding.code.endswith("_needed")]
     for line in reports.lines(problems, LANG, terminal_columns(err=True)):
         echo(line, err=True)
 
@@ -208,11 +208,11 @@ def checked(request: "CheckRequest") -> "Report":
 
 def asked(launcher: Launcher, nodes: int, gpus: int | None, endpoint: str) -> Launch:
     """What the launcher will be asked for: without a number of GPUs, that of this machine; raises UsageError."""
-    from sft_tui.preflight import peak
+    from engine.contract.machine.gpus import in_use
     from sft_tui.starting import processes_here
 
     if gpus is None:
-        gpus = processes_here() if peak.on_gpu() else 0
+        gpus = processes_here() if in_use() else 0
     launch = Launch(launcher, nodes, gpus, endpoint)
     most = int(setting_of("num_processes").high or 0)
     if launch.processes > most:

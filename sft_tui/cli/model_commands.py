@@ -70,8 +70,8 @@ def model_import(file: str, folder: str, json: bool) -> None:
 @click.option("--json", is_flag=True)
 def model_show(path: str, json: bool) -> None:
     """Show what a model is, and what training it takes."""
+    from engine.contract.machine.host import HostReader
     from sft_tui import model_view
-    from sft_tui.machine.host import HostReader
 
     found = model_view.shown(path)
     if json:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from engine.contract import events
 from engine.contract.events import Record
+from engine.contract.machine.host import Monitor, Watched
 from engine.contract.rundir import RunDir
 from engine.contract.texts import Lang
 from sft_tui.headless import EventView
-from sft_tui.machine.host import Monitor
 from sft_tui.plain_log import PlainLog
 
 
@@ -39,7 +39,7 @@ class InProcessSupervisor:
         if not self._monitoring:  # only after the attempt's first event: attempts are counted from the stream
             self._monitoring = True
             with contextlib.suppress(OSError):
-                self._monitor = Monitor(self._run_dir.events, record.envelope.attempt, self._pids, self._disk)
+                self._monitor = Monitor(self._run_dir.events, record.envelope.attempt, self._pids, Watched(self._disk))
                 self._monitor.start()
         if isinstance(record.event, events.RunEnded) and self._monitor is not None:
             self._monitor.stop()

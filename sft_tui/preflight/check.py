@@ -13,6 +13,7 @@ from engine.contract.config import RunConfig, to_json
 from engine.contract.facts import DATA_FILES, DataFacts, ModelFacts, StepFacts
 from engine.contract.inputs import tokenizer_folder
 from engine.contract.locks import busy, is_locked
+from engine.contract.machine.host import HostReader
 from engine.contract.memory import MemoryFacts, MemoryPrediction
 from engine.contract.messages import InputError, Message
 from engine.contract.outputdir import OutputDir, refuse_unfinished
@@ -21,7 +22,6 @@ from engine.contract.record import RunRecord
 from engine.contract.requests import DataRequest, MemoryRequest, ModelRequest, Request
 from engine.contract.texts import Phrase
 from sft_tui import rehearsal
-from sft_tui.machine.host import HostReader
 from sft_tui.options import options
 from sft_tui.preflight import ask_engine, chats, data, disk, machine, model, peak
 from sft_tui.preflight.ask_engine import Inspector, InspectorDied, Progress
@@ -29,7 +29,6 @@ from sft_tui.preflight.declaration import CheckedRun, Group, Seen, of_message, w
 from sft_tui.preflight.disk import Output
 from sft_tui.preflight.finding import ORDER, Finding
 from sft_tui.preflight.fix import Command, as_path, command_of
-from sft_tui.preflight.machine import Machine
 from sft_tui.preflight.model import Model, Precision
 from sft_tui.preflight.reader import READER, ReaderEnd
 from sft_tui.preflight.request import CheckRequest
@@ -79,8 +78,8 @@ def check(
     """Runs all checks; never raises for what it finds. `partly` gets the findings that need no file to be read."""
     config = request.config
     host = HostReader().read([], Path(config.output_dir))
-    at_once = list(machine.MACHINE.findings(Machine.of(config, request.here, host.memory_total)))
-    at_once += model.PRECISION.findings(_precision(config, request.here))
+    at_once = list(machine.findings(request, host.memory_total))
+    at_once += model.PRECISION.findings(_precision(request))
     with Inspector() as inspector, ThreadPoolExecutor(2) as pool:
         of_data = pool.submit(_ask_data, config, DATA_FILES, request.processes, progress)
         of_model = pool.submit(_ask, inspector, config, ModelRequest(to_json(config)), ModelFacts)
@@ -186,9 +185,7 @@ def _ask_memory(
     if known is None or known.tokenizer is None or steps is None:
         return None
     tokens, config = known.tokenizer.tokens, known.config
-    request = MemoryRequest(
-        to_json(config), known.facts, tokens, steps, peak.on_gpu(), peak.gpus_bf16(run.here), run.processes
-    )
+    request = MemoryRequest(to_json(config), known.facts, tokens, steps, run.on_gpu, run.gpus_bf16, run.processes)
     return _ask(inspector, config, request, MemoryFacts)
 
 
@@ -263,10 +260,11 @@ def _folders(request: CheckRequest) -> Iterator[Finding]:
     yield from disk.OUTPUT.findings(Output(output, request.config.export_state_dict))
 
 
-def _precision(config: RunConfig, ranks: int) -> Precision:
-    if peak.on_gpu():
-        return Precision(config.mixed_precision, peak.gpus_bf16(ranks), "cuda")
-    return Precision(config.mixed_precision, multiplies_bf16(), "cpu")
+def _precision(request: CheckRequest) -> Precision:
+    wanted = request.config.mixed_precision
+    if request.on_gpu:
+        return Precision(wanted, request.gpus_bf16, "cuda", known=not request.elsewhere)
+    return Precision(wanted, multiplies_bf16(), "cpu")
 
 
 # --- time
@@ -295,6 +293,6 @@ def _plan(run: Timed) -> Iterator[Seen]:
 def _rehearsed(run: Timed) -> Iterator[Seen]:
     """How long a rehearsal says that it takes."""
     found = run.request.rehearsal
-    if found is not None:
+    if found is not None and run.request.launch.nodes == 1:  # or else the network takes time too
         at = time.strftime("%m-%d %H:%M", time.localtime(found.at))
         yield Seen({**estimate(found, run.request.config, run.steps.total), "at": at})

@@ -7,19 +7,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from engine.contract import native_library
 from engine.contract.config import RunConfig
+from engine.contract.launch import OURS, Launch
+from engine.contract.machine import gpus, other_gpus
+from engine.contract.machine.gpus import UsableGpu
+from engine.contract.machine.other_gpus import OtherGpu
 from engine.contract.texts import Phrase, filled
-from sft_tui.machine import gpus, other_gpus
-from sft_tui.machine.gpus import UsableGpu
-from sft_tui.machine.other_gpus import OtherGpu
 from sft_tui.preflight.declaration import Actions, CheckedRun, Group, Seen
 from sft_tui.preflight.finding import Finding, Level
 from sft_tui.preflight.fix import System
+from sft_tui.preflight.request import CheckRequest
 from sft_tui.text import size
 
 HERE = str(Path(__file__).parents[2])  # the source folder of a package installed by `pip install -e`
@@ -45,17 +47,39 @@ class Machine:
     cores: int
     cards: tuple[UsableGpu, ...] = ()
     unused: tuple[OtherGpu, ...] = ()
+    on_gpu: bool = True  # whether GPUs are wanted
 
     @classmethod
-    def of(cls, config: RunConfig, processes: int, memory: int) -> Self:
-        """This machine."""
-        cards = () if gpus.cpu_requested() else tuple(gpus.usable())
-        others = () if gpus.cpu_requested() else tuple(other_gpus.found())
+    def of(cls, config: RunConfig, processes: int, memory: int, launch: Launch = OURS) -> Self:
+        """This machine, for the processes that it would have of a run."""
+        on_gpu = launch.gpus > 0 if launch.launcher else not gpus.cpu_requested()
+        cards = tuple(gpus.usable()) if on_gpu else ()
+        others = tuple(other_gpus.found()) if on_gpu else ()
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return cls(config, processes, memory, len(cards), cores, cards, others)
+        return cls(config, processes, memory, len(cards), cores, cards, others, on_gpu)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """The machines of a run of which this one is none, or probably none."""
+
+    launch: Launch
 
 
 MACHINE = Group[Machine]("Machine", "machine")
+ELSEWHERE = Group[Elsewhere]("Machine", "machine")
+FILES = Group[Machine]("Machine", "machine")  # what holds of every machine that has the same files
+
+
+def findings(request: CheckRequest, memory: int) -> Iterator[Finding]:
+    """The findings on this machine, of `memory` bytes, or what is known of machines that are others."""
+    here = Machine.of(request.config, request.here, memory, request.launch)
+    if request.elsewhere:
+        yield from ELSEWHERE.findings(Elsewhere(request.launch))
+        here = replace(here, gpus=request.launch.gpus)
+    else:
+        yield from MACHINE.findings(here)
+    yield from FILES.findings(here)
 
 
 # --- remedies
@@ -139,9 +163,9 @@ def _processes_over_cores(machine: Machine) -> Iterator[Seen]:
 
 
 @MACHINE.check("gpu_unreadable", "warning", remedy=list_gpus)
-def _gpu_unreadable(_machine: Machine) -> Iterator[Seen]:
+def _gpu_unreadable(machine: Machine) -> Iterator[Seen]:
     """The driver of the GPUs fails."""
-    if not gpus.cpu_requested() and (why := gpus.fault()):
+    if machine.on_gpu and (why := gpus.fault()):
         yield Seen({"why": why})
 
 
@@ -204,7 +228,23 @@ def _ports_closed(machine: Machine) -> Iterator[Seen]:
         yield Seen({"why": why})
 
 
-@MACHINE.check("files_few", "warning", remedy=more_files)
+@ELSEWHERE.check("machine_elsewhere", "ok")
+def _machine_elsewhere(elsewhere: Elsewhere) -> Iterator[Seen]:
+    """Processes and devices of machines of which this one is none."""
+    launch = elsewhere.launch
+    device = filled("{count} GPU(s)", {"count": launch.gpus}) if launch.gpus else "CPU"
+    yield Seen({"nodes": launch.nodes, "processes": launch.on_each, "device": device})
+
+
+@ELSEWHERE.check("torch_without_gpus", "warning")
+def _torch_without_gpus(elsewhere: Elsewhere) -> Iterator[Seen]:
+    """The torch of this environment was built for no GPU."""
+    build = other_gpus.torch_build()
+    if elsewhere.launch.gpus and build.version and not build.backends:
+        yield Seen({"torch": build.version})
+
+
+@FILES.check("files_few", "warning", remedy=more_files)
 def _files_few(_machine: Machine) -> Iterator[Seen]:
     """Few files may be open at once."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -212,7 +252,7 @@ def _files_few(_machine: Machine) -> Iterator[Seen]:
         yield Seen({"limit": soft})
 
 
-@MACHINE.check("uncompiled", "warning", remedy=install_again)
+@FILES.check("uncompiled", "warning", remedy=install_again)
 def _uncompiled(machine: Machine) -> Iterator[Seen]:
     """The trainer's part in C was not compiled, or from other sources; here it can be."""
     fault = None if machine.gpus else native_library.fault()
@@ -220,7 +260,7 @@ def _uncompiled(machine: Machine) -> Iterator[Seen]:
         yield Seen({"state": Phrase.of(f"uncompiled.{fault.code}")})
 
 
-@MACHINE.check("uncompiled_wheel", "warning")
+@FILES.check("uncompiled_wheel", "warning")
 def _uncompiled_wheel(machine: Machine) -> Iterator[Seen]:
     """The same, if the program was installed as a wheel."""
     fault = None if machine.gpus else native_library.fault()
@@ -228,7 +268,7 @@ def _uncompiled_wheel(machine: Machine) -> Iterator[Seen]:
         yield Seen({"state": Phrase.of(f"uncompiled.{fault.code}")})
 
 
-@MACHINE.check("unloadable", "warning")
+@FILES.check("unloadable", "warning")
 def _unloadable(machine: Machine) -> Iterator[Seen]:
     """The trainer's part in C cannot be loaded."""
     fault = None if machine.gpus else native_library.fault()
@@ -243,7 +283,7 @@ def _logout_kills(_machine: Machine) -> Iterator[Seen]:
         yield Seen()
 
 
-@MACHINE.check("clock_off", "warning", remedy=set_clock)
+@FILES.check("clock_off", "warning", remedy=set_clock)
 def _clock_off(machine: Machine) -> Iterator[Seen]:
     """A file of the run is from the future."""
     now, config = time.time(), machine.config

@@ -47,6 +47,7 @@ class Precision:
     wanted: str
     native: bool
     device: str
+    known: bool = True  # or else its devices are not of this machine
 
 
 @dataclass(frozen=True)
@@ -328,6 +329,6 @@ def _precision(asked: Precision) -> Iterator[Seen]:
     if asked.wanted == "bf16" and not asked.native:
         return
     bf16 = asked.native and asked.wanted != "fp32"
-    why = "native" if bf16 else "not_native"
+    why = ("native" if asked.known else "assumed") if bf16 else "not_native"
     reason = Phrase.of(f"precision.{why if asked.wanted == 'auto' else 'as_asked'}")
     yield Seen({"precision": "bf16" if bf16 else "fp32", "reason": reason})

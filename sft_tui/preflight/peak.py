@@ -6,10 +6,9 @@ from functools import reduce
 from pathlib import Path
 
 from engine.contract.config import RunConfig
+from engine.contract.machine.host import HostReader
 from engine.contract.memory import MemoryFacts, MemoryPrediction
 from engine.contract.texts import Argument, Phrase
-from sft_tui.machine import gpus
-from sft_tui.machine.host import HostReader
 from sft_tui.preflight.declaration import Actions, Advice, CheckedRun, Group, Seen
 from sft_tui.preflight.finding import Finding, sized
 from sft_tui.preflight.request import CheckRequest
@@ -61,6 +60,15 @@ class GpuPeak:
 
 
 @dataclass(frozen=True)
+class Needed:
+    """The memory that a machine of which nothing is known needs for a number of ranks, and each of its GPUs."""
+
+    ranks: int
+    host: MemoryPrediction  # of one rank
+    device: MemoryPrediction | None
+
+
+@dataclass(frozen=True)
 class Unpredicted:
     """A run whose memory cannot be predicted, by the family of its model."""
 
@@ -69,6 +77,7 @@ class Unpredicted:
 
 MEMORY = Group[Peak]("Memory", "memory")
 GPU = Group[GpuPeak]("Memory", "memory")
+NEEDED = Group[Needed]("Memory", "memory")
 UNPREDICTED = Group[Unpredicted]("Memory", "memory")
 
 
@@ -76,21 +85,13 @@ def findings(request: CheckRequest, family: str, peaks: MemoryFacts) -> Iterator
     """The findings on the memory that a rank needs on the machine and on its GPU."""
     if peaks.host is None:
         yield from UNPREDICTED.findings(Unpredicted(family))
+    elif request.elsewhere:
+        yield from NEEDED.findings(Needed(request.here, peaks.host, peaks.device))
     else:
         yield from MEMORY.findings(_peak(request, peaks.host))
     if peaks.device is not None:
-        for gpu in gpus.usable()[: request.here]:  # rank 0 takes the first, and so on
+        for gpu in request.cards:
             yield from GPU.findings(GpuPeak(gpu.index, peaks.device, gpu.free))
-
-
-def on_gpu() -> bool:
-    """Whether runs use GPUs here."""
-    return not gpus.cpu_requested() and gpus.gpu_count() > 0
-
-
-def gpus_bf16(ranks: int) -> bool:
-    """Whether the GPUs of this number of ranks all compute in bf16: if one does not, none will."""
-    return on_gpu() and all(gpu.bf16 for gpu in gpus.usable()[:ranks])
 
 
 def _peak(request: CheckRequest, prediction: MemoryPrediction) -> Peak:
@@ -198,6 +199,21 @@ def _gpu_memory(peak: GpuPeak) -> Iterator[Seen]:
     """The peak that is predicted for a GPU."""
     if peak.free is not None and peak.most <= peak.free:
         yield Seen(peak.args)
+
+
+@NEEDED.check("memory_needed", "ok")
+def _memory_needed(needed: Needed) -> Iterator[Seen]:
+    """What a machine needs, if the run's machines are not this one."""
+    total = size(needed.host.total * needed.ranks)
+    yield Seen({"total": total, "items": items(needed.host, needed.ranks)})
+
+
+@NEEDED.check("gpu_memory_needed", "ok")
+def _gpu_memory_needed(needed: Needed) -> Iterator[Seen]:
+    """What a GPU needs, if the run's GPUs are not of this machine."""
+    if needed.device is not None:
+        most = needed.device.total + needed.device.unsure
+        yield Seen({"total": size(most), "items": items(needed.device)})
 
 
 @UNPREDICTED.check("memory_unknown", "warning", remedy=rehearse)

@@ -7,6 +7,8 @@ from typing import Any, Self
 
 from engine.contract.config import RunConfig
 from engine.contract.launch import OURS, Launch
+from engine.contract.machine import gpus
+from engine.contract.machine.gpus import UsableGpu
 from sft_tui.options import options
 from sft_tui.preflight.fix import Command, Set, Start
 from sft_tui.rehearsal import Rehearsal, applied
@@ -30,7 +32,7 @@ class CheckRequest:
     def of(cls, preset: str, values: Mapping[str, Any], config: RunConfig, logs: Path, **more: Any) -> Self:
         """The request with the budget found by a rehearsal, if there was one."""
         plain = cls(preset, values, config, logs, **more)
-        found, rehearsal = applied(logs, config, plain.here, values)
+        found, rehearsal = applied(logs, config, plain.rehearsed_as, values)
         return replace(plain, config=found, rehearsal=rehearsal)
 
     @property
@@ -49,6 +51,40 @@ class CheckRequest:
     def here(self) -> int:
         """The number of ranks that it will have on one machine."""
         return self.launch.on_each if self.launch.launcher else self.config.num_processes or processes_here()
+
+    @property
+    def rehearsed_as(self) -> int:
+        """The number of processes of a rehearsal here that serves this run; 0 if none does.
+
+        On several machines a process takes as many rows of a step as on one, so its micro-batches are the same; but of
+        a divided model it then holds less.
+        """
+        if not self.launch.launcher:
+            return self.here
+        alike = self.config.shard == "off" and not self.elsewhere and self.on_gpu == gpus.in_use()
+        return self.here if alike else 0
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether its ranks compute on GPUs: as the launcher will be asked, else if this machine has some."""
+        return self.launch.gpus > 0 if self.launch.launcher else gpus.in_use()
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether its machines are surely or probably others than this one, of which nothing is known."""
+        if self.launch.launcher == "slurm":
+            return True  # which is asked from a machine where people log in
+        return bool(self.launch.launcher) and self.launch.gpus > gpus.gpu_count()
+
+    @property
+    def cards(self) -> tuple[UsableGpu, ...]:
+        """The GPUs of this machine that its ranks take, rank 0 the first; none if they compute elsewhere."""
+        return tuple(gpus.usable()[: self.here]) if self.on_gpu and not self.elsewhere else ()
+
+    @property
+    def gpus_bf16(self) -> bool:
+        """Whether its GPUs all compute in bf16, which is assumed of those elsewhere: if one does not, none will."""
+        return self.on_gpu and all(card.bf16 for card in self.cards)
 
     def changed(self, **changes: Any) -> Set:
         """The action that checks this run with other settings."""

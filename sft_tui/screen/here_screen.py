@@ -13,10 +13,10 @@ from textual.events import Key
 from textual.worker import get_current_worker
 
 from engine.contract.durable import free_bytes
+from engine.contract.machine import other_gpus
+from engine.contract.machine.host import HostReader
 from engine.contract.texts import say
 from sft_tui.found import Found
-from sft_tui.machine import other_gpus
-from sft_tui.machine.host import HostReader
 from sft_tui.next_steps import Step, next_steps
 from sft_tui.screen import actions, here_view
 from sft_tui.screen.base import SOURCE, CanvasScreen

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from engine.contract import events
-from engine.contract.texts import say, template
+from engine.contract.texts import Lang, say, template
 from sft_tui import event_text
 from sft_tui.curves import GPU_READINGS, gpu_number
 from sft_tui.screen import paged
@@ -12,6 +12,7 @@ from sft_tui.screen.run_contents import RunView
 from sft_tui.text import safe, size
 from sft_tui.wrapping import wrap
 
+LONGEST_NAME = 60  # characters of a machine's name
 MOST_READINGS = 32  # of a GPU
 LEAST_TREND, MOST_TREND = 8, 64  # columns
 METRIC_OF = {reading: metric for metric, reading in GPU_READINGS.items()}
@@ -60,21 +61,43 @@ def _with_trend(label: str, words: str, past: Sequence[float], most: float, widt
 
 
 def _memory(view: RunView, width: int) -> Iterator[Line]:
-    """Memory of the machine and of each rank, with the highest readings; the processor."""
+    """Memory of each machine and of each rank, with the highest readings of rank 0's machine; the processors."""
     host, lang = view.state.host, view.lang
     if host is None:
         yield [(f"  {say('screen.no_readings', lang)}", "dim")]
         return
-    used, total = host.memory_total - host.memory_available, float(host.memory_total)
-    counts = {"used": size(used), "total": size(total), "free": size(host.memory_available)}
+    if host.node:
+        yield _heading(host.node, width)
     past = [float(one) for one in view.curves.host]
-    yield from _with_trend(say("screen.host", lang), say("screen.machine_host", lang, **counts), past, total, width)
-    for rank, memory in enumerate(host.rank_memory):
-        past = [float(reading[rank]) for reading in view.curves.memory if rank < len(reading)]
-        share = f"{100 * memory / total:.0f}" if total > 0 else "-"
-        words = say("screen.machine_rank", lang, now=size(memory), share=share, most=size(max([*past, memory])))
+    yield from _with_trend(say("screen.host", lang), _in_use(host, lang), past, float(host.memory_total), width)
+    for place, (rank, memory) in enumerate(host.memory_of_ranks):
+        past = [float(reading[place]) for reading in view.curves.memory if place < len(reading)]
+        words = _of_rank(host, memory, max([*past, memory]), lang)
         yield from _with_trend(f"{say('screen.rank', lang)} {rank}", words, past, 0.0, width)
     yield from _row("CPU", f"{host.cpu_percent:.0f} %", width)
+    for other in view.state.other_hosts:
+        yield _heading(other.node, width)
+        yield from _row(say("screen.host", lang), _in_use(other, lang), width)
+        for rank, memory in other.memory_of_ranks:
+            yield from _row(f"{say('screen.rank', lang)} {rank}", _of_rank(other, memory, memory, lang), width)
+        yield from _row("CPU", f"{other.cpu_percent:.0f} %", width)
+
+
+def _heading(node: str, width: int) -> Line:
+    return fit([(f"  {safe(node, LONGEST_NAME)}", "head")], width)
+
+
+def _in_use(host: events.Host, lang: Lang) -> str:
+    """How much of a machine's memory is in use."""
+    used = host.memory_total - host.memory_available
+    counts = {"used": size(used), "total": size(host.memory_total), "free": size(host.memory_available)}
+    return say("screen.machine_host", lang, **counts)
+
+
+def _of_rank(host: events.Host, memory: int, most: float, lang: Lang) -> str:
+    """The memory of a process now, its share of the machine's, and its highest reading."""
+    share = f"{100 * memory / host.memory_total:.0f}" if host.memory_total > 0 else "-"
+    return say("screen.machine_rank", lang, now=size(memory), share=share, most=size(most))
 
 
 def _gpus(view: RunView, width: int) -> Iterator[Line]:
@@ -82,13 +105,14 @@ def _gpus(view: RunView, width: int) -> Iterator[Line]:
     if view.state.unseen is not None and not view.state.gpus:
         yield from _row("", view.state.unseen.text(view.lang), width)
     for gpu in view.state.gpus:
-        yield fit([(f"  GPU {gpu.index} ", "head"), (safe(gpu.name, 80), "")], width)
+        node = f"{safe(gpu.node, LONGEST_NAME)} · " if gpu.node else ""
+        yield fit([(f"  {node}GPU {gpu.index} ", "head"), (safe(gpu.name, 80), "")], width)
         if gpu.lost:
             yield from _row("", say("screen.gpu_lost_page", view.lang), width, "warn")
             continue
         for name, value in list(gpu.readings.items())[:MOST_READINGS]:
             label = safe(template(f"screen.gpu_reading.{name}", view.lang) or name, 30)
-            past = _past(view, METRIC_OF.get(name, ""), str(gpu.index))
+            past = [] if gpu.machine else _past(view, METRIC_OF.get(name, ""), str(gpu.index))
             most = 100.0 if name == "utilization" else 0.0
             yield from _with_trend(label, _reading(gpu, name, value), past, most, width)
 

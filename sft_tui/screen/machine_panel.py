@@ -15,6 +15,7 @@ from sft_tui.text import safe, size
 LABEL = 9  # columns of a name
 MOST_RANKS = 8
 GPU_LINES = 3
+MOST_NAMED = 24  # columns of a machine's name
 BAR = 9  # columns; so that a GPU fits into the panel on a screen of 120 columns
 
 
@@ -23,14 +24,18 @@ def draw(view: RunView, width: int, height: int) -> list[Line]:
     room = width - 4
     lines = _memory(view, room)
     below = _disk(view)
-    gpus = view.state.gpus
+    gpus = _gpus_of(view, 0)
     if gpus and len(lines) + len(below) + GPU_LINES * len(gpus) <= height - 2:
         lines += [line for gpu in gpus for line in _gpu_part(gpu, view.lang, room)]
     elif gpus:
         lines += [fit(_gpu_line(gpu, view.lang), room) for gpu in gpus]
     elif view.state.host is not None:
         lines += [_rule([("CPU", "head")], room), _load(view.lang, view.state.host.cpu_percent, room)]
-    return frame([(say("screen.machine", view.lang), "head")], [*lines, *below], width, height)
+    host = view.state.host
+    named: Line = [(f" · {safe(host.node, MOST_NAMED)}", "dim")] if host is not None and host.node else []
+    others = [line for other in view.state.other_hosts for line in _other(view, other, room)]
+    title: Line = [(say("screen.machine", view.lang), "head"), *named]
+    return frame(title, [*lines, *below, *others], width, height)
 
 
 def brief(view: RunView, width: int, height: int) -> list[Line]:
@@ -38,17 +43,18 @@ def brief(view: RunView, width: int, height: int) -> list[Line]:
     state, lang = view.state, view.lang
     if state.host is None:
         return filled([[(say("screen.no_readings", lang), "dim")]], width, height)
-    first = _host(view, 0)
-    for rank, memory in enumerate(state.host.rank_memory[:MOST_RANKS]):
+    first = _host(lang, state.host, [], 0)
+    for rank, memory in state.host.memory_of_ranks[:MOST_RANKS]:
         part: Line = [(f"  {say('screen.rank', lang)} {rank} ", "dim"), (size(memory), "")]
         if columns(first) + columns(part) <= width:
             first += part
     second: Line = []
-    for gpu in state.gpus:
+    gpus = _gpus_of(view, 0)
+    for gpu in gpus:
         part = [*([("  ", "")] if second else []), *_gpu_line(gpu, lang, LABEL - 3, limit=False)]
         if columns(second) + columns(part) <= width:
             second += part
-    if not state.gpus:
+    if not gpus:
         second = _processor(view)
     return filled([first, second], width, height)
 
@@ -58,19 +64,29 @@ def _memory(view: RunView, width: int) -> list[Line]:
     host, lang = view.state.host, view.lang
     if host is None:
         return [[(say("screen.no_readings", lang), "dim")]]
-    lines = [_host(view, width)]
-    for rank, memory in enumerate(host.rank_memory[:MOST_RANKS]):
-        past = [float(reading[rank]) for reading in view.curves.memory if rank < len(reading)]
+    lines = [_host(lang, host, [float(one) for one in view.curves.host], width)]
+    for place, (rank, memory) in enumerate(host.memory_of_ranks[:MOST_RANKS]):
+        past = [float(reading[place]) for reading in view.curves.memory if place < len(reading)]
         share = f"{100 * memory / host.memory_total:3.0f} %" if host.memory_total > 0 else ""
         line: Line = [(_label(f"{say('screen.rank', lang)} {rank}"), "dim"), (f"{size(memory):>10} {share:>5} ", "")]
         lines.append([*line, (spark(past, width - columns(line)), "chart")])
     return lines
 
 
-def _host(view: RunView, width: int) -> Line:
+def _gpus_of(view: RunView, machine: int) -> list[events.Gpu]:
+    return [gpu for gpu in view.state.gpus if gpu.machine == machine]
+
+
+def _other(view: RunView, host: events.Host, width: int) -> list[Line]:
+    """A machine that is not rank 0's: its name, its memory, and a line for each GPU, or the processor."""
+    lang = view.lang
+    lines = [_rule([(safe(host.node, MOST_NAMED), "head")], width), fit(_host(lang, host, [], 0), width)]
+    gpus = [fit(_gpu_line(gpu, lang), width) for gpu in _gpus_of(view, host.machine)]
+    return [*lines, *(gpus or [_load(lang, host.cpu_percent, width)])]
+
+
+def _host(lang: Lang, host: events.Host, past: list[float], width: int) -> Line:
     """Memory in use out of the total, its trend on that scale if there is room, and free memory."""
-    host, lang = view.state.host, view.lang
-    assert host is not None
     used = host.memory_total - host.memory_available
     tight = host.memory_total > 0 and host.memory_available < 0.1 * host.memory_total
     role = "warn" if tight else ""
@@ -81,7 +97,7 @@ def _host(view: RunView, width: int) -> Line:
     ]
     end: Line = [(f"  {say('screen.free', lang)} ", "dim"), (free, role)]
     room = width - columns(line) - columns(end) - 1
-    trend = spark([float(one) for one in view.curves.host], room, float(host.memory_total)) if room >= 4 else ""
+    trend = spark(past, room, float(host.memory_total)) if room >= 4 else ""
     return [*line, *([(f" {trend}", "chart")] if trend else []), *end]
 
 
@@ -91,7 +107,7 @@ def _disk(view: RunView) -> list[Line]:
     lines: list[Line] = []
     if state.host is not None:
         free: Line = [(_label(say("screen.disk", lang)), "dim"), (size(state.host.disk_available), "")]
-        lines.append(_processor(view) if state.gpus else free)
+        lines.append(_processor(view) if _gpus_of(view, 0) else free)
     if state.checkpoint is not None:
         point = f"{state.checkpoint.step:,}  {size(state.checkpoint.size)}"
         lines.append([(_label(say("screen.saved", lang)), "dim"), (point, "")])

@@ -12,11 +12,11 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 from textual.worker import get_current_worker
 
+from engine.contract.machine.host import HostReader
 from engine.contract.messages import InputError
 from engine.contract.model_reports import ShownModel, TrainingNeed
 from engine.contract.texts import say
 from sft_tui import model_choice, model_view
-from sft_tui.machine.host import HostReader
 from sft_tui.screen import actions
 from sft_tui.screen.base import LONGEST_NOTICE
 from sft_tui.screen.form_screen import FormScreen

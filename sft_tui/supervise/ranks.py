@@ -21,15 +21,13 @@ import psutil
 
 from engine.contract import environment
 from engine.contract.files import open_to_append
+from engine.contract.machine.gpus import on_cpu
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from sft_tui.child_process import engine_environment, module_command, signal_of
-from sft_tui.machine.gpus import on_cpu
 
 MODULES = {"train": "engine.train", "test": "engine.test", "rehearse": "engine.rehearse"}
 PR_SET_CHILD_SUBREAPER = 36
-# Settings of torch's GPU allocator: the first name hides the older ones, so it is set only if none is.
-ALLOCATOR_NAMES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
 
 
 @dataclass(frozen=True)
@@ -167,6 +165,4 @@ def trainer_environment(record: RunRecord, lock_fd: int | None) -> dict[str, str
         env[environment.LOCK_FD] = str(lock_fd)
     if on_cpu(record.processes):
         env["ACCELERATE_USE_CPU"] = "true"
-    elif not any(name in env for name in ALLOCATOR_NAMES):
-        env[ALLOCATOR_NAMES[0]] = "expandable_segments:True"  # rows of many lengths fragment fixed segments
     return env

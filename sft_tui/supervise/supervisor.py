@@ -19,6 +19,8 @@ from engine.contract import environment, events
 from engine.contract.events import Record
 from engine.contract.files import read_whole
 from engine.contract.locks import FolderLock
+from engine.contract.machine.driver_log import DriverLog
+from engine.contract.machine.host import SAMPLE_SECONDS, Readings, Watched, oom_kills
 from engine.contract.messages import BusyError, InputError, Message
 from engine.contract.processes import AttemptProcesses, ProcessId, write_processes
 from engine.contract.rundir import RunDir
@@ -26,8 +28,6 @@ from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
 from engine.contract.stream import EventWriter, next_attempt
 from engine.contract.texts import language
 from sft_tui.history import Follower
-from sft_tui.machine.driver_log import DriverLog
-from sft_tui.machine.host import SAMPLE_SECONDS, Readings, oom_kills
 from sft_tui.output import echo
 from sft_tui.plain_log import PlainLog, complete
 from sft_tui.supervise.notices import Notices
@@ -70,7 +70,7 @@ class Supervisor:
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         adopt_orphans()
-        self._machine = Readings(self._log, Path(str(self._record.config.get("output_dir", "."))))
+        self._machine = Readings(self._log, Watched(Path(str(self._record.config.get("output_dir", ".")))))
         self._ranks = Ranks(
             self.run_dir, self._record, self.attempt, self._output_lock.fd if self._output_lock else None
         )

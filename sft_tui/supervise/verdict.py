@@ -6,12 +6,12 @@ from pathlib import Path
 
 from engine.contract import certificate, events
 from engine.contract.files import read_end
+from engine.contract.machine.driver_log import Xid
 from engine.contract.messages import Message
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.texts import filled
 from sft_tui import text
-from sft_tui.machine.driver_log import Xid
 from sft_tui.run_state import RunState
 from sft_tui.supervise.ranks import Exit
 from sft_tui.supervise.stall import Overdue

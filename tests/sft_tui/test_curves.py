@@ -120,6 +120,16 @@ def test_evaluations_and_readings_are_bounded_and_repeated_ones_replaced() -> No
     assert curves.evaluations[-1].step == EVAL.step
 
 
+def test_other_machines_are_not_in_the_curves_of_rank_0s() -> None:
+    curves = Curves()
+    curves.add(reported(step(1)))
+    curves.add(reported(events.Host(100, 40, [1], 1.0, 1, ranks=[1], machine=1, node="b")))
+    curves.add(reported(events.Gpu(0, "card", {"power": "60"}, machine=1, node="b")))
+    assert (curves.readings, curves.memory) == ({}, [])
+    curves.add(reported(events.Host(100, 40, [1, 2], 1.0, 1, ranks=[0, 2], node="a")))
+    assert set(curves.readings["memory"]) == {MACHINE, "0", "2"}
+
+
 def test_memory_and_gpus_have_curves_over_the_steps() -> None:
     curves = Curves()
     gpu = {"utilization": "93", "memory_used": "6000", "power": "N/A: no sensor", "temperature": "71"}

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -154,3 +155,22 @@ def test_the_time_taken_is_that_of_all_attempts_without_the_time_between() -> No
     for mono, attempt in ((100.0, 1), (160.0, 1), (150.0, 1), (90_000.0, 2), (90_030.0, 2), (5.0, 3), (7.5, 3)):
         state = reduce(state, Record(Envelope("2026-01-01T00:00:00", mono, attempt, "rank0", 1), step(1)))
     assert state.seconds == 60 + 30 + 2.5
+
+
+def test_readings_of_several_machines_are_kept_apart(record: Put) -> None:
+    main = events.Host(10, 5, [7, 8], 1.0, 1, ranks=[0, 2], node="a")
+    other = events.Host(20, 5, [9], 1.0, 1, ranks=[1], machine=1, node="b")
+    gpu = {"power": "60"}
+    state = reported(
+        record(events.Gpu(0, "card", gpu, machine=1, node="b")),
+        record(events.Gpu(0, "card", gpu, node="a")),
+        record(other),
+        record(main),
+        record(replace(other, rank_memory=[10])),
+        record(events.Gpu(0, "N/A: GPU is lost", {"power": "N/A: GPU is lost"}, machine=1, node="b")),
+    )
+    assert state.host == main
+    assert state.hosts == (main, replace(other, rank_memory=[10]))
+    assert state.memory_of_ranks == [7, 10, 8]
+    assert [(one.node, one.name, one.lost) for one in state.gpus] == [("a", "card", False), ("b", "card", True)]
+    assert read_as(RunState, json.loads(json.dumps(as_json(state)))) == state

@@ -403,7 +403,7 @@ def test_a_checkpoint_starts_no_more_processes_than_fit(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, said_by: str, processes: int
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: range(4))
-    monkeypatch.setattr("sft_tui.machine.gpus.gpu_count", lambda: 2)
+    monkeypatch.setattr("engine.contract.machine.gpus.gpu_count", lambda: 2)
     record = cut_record(settings)
     if said_by == "the checkpoint":
         made_by(record.output, processes)

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.cpu.kernels import kernels_for
 from engine.data.token_store import Row
@@ -36,7 +36,8 @@ class CausalNetwork(Network):
     def drop_frozen_fp32(self) -> None:
         """Keeps frozen weights only in the dtype that they are computed in; they can no longer be saved."""
         if self._bf16:
-            hold_frozen_in_bf16(self.model)
+            for parameter in held_in_bf16(self.model):
+                parameter.data = parameter.data.bfloat16()
 
     def summed_loss(self, rows: Sequence[Row], _samples: Sequence[int] | None = None) -> Tensor:
         """Cross-entropy summed over the learned tokens of some rows, float64, with its graph."""
@@ -105,18 +106,19 @@ def hold(model: Any, *, bf16: bool) -> None:
             parameter.data = parameter.data.float()
 
 
-def hold_frozen_in_bf16(model: Any) -> None:
-    """Drops the fp32 values of frozen weights, but for those that a model keeps in fp32 or that must be it.
+def held_in_bf16(model: Any) -> list[nn.Parameter]:
+    """The frozen weights whose fp32 values are not needed: all but those that a model keeps in fp32 or that must be it.
 
     If the embeddings learn, activations between layers are fp32, and torch's norms have no bf16 weights for such.
     """
     fp32 = model.get_input_embeddings().weight.requires_grad
     kept = {id(parameter) for parameter in _vectors(model)} if fp32 else set()
     names = {*(model._keep_in_fp32_modules or ()), *(model._keep_in_fp32_modules_strict or ())}
-    for name, parameter in model.named_parameters():
-        stays = parameter.requires_grad or id(parameter) in kept or not names.isdisjoint(name.split("."))
-        if not stays:
-            parameter.data = parameter.data.bfloat16()
+    return [
+        parameter
+        for name, parameter in model.named_parameters()
+        if not (parameter.requires_grad or id(parameter) in kept or not names.isdisjoint(name.split(".")))
+    ]
 
 
 def _vectors(model: Any) -> list[Any]:

@@ -1,7 +1,7 @@
 """Decoder-only language models of transformers."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +119,12 @@ class Causal(Family):
         from engine.models.causal.choice import chosen
 
         return chosen(model, head, chunk, bf16=bf16, agreement=agreement)
+
+    def held_in_bf16(self, model: Any) -> "Sequence[Tensor]":
+        """All but those that must be fp32."""
+        from engine.models.causal.computed import held_in_bf16
+
+        return held_in_bf16(model)
 
     def sharded(
         self, model: Any, shards: "Shards", world: "World", *, separable: bool, chunk: int, bf16: bool

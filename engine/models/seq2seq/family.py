@@ -1,6 +1,7 @@
 """Encoder-decoder models of transformers: described by its classes, and computed by its code, padded."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,3 +104,9 @@ class Seq2Seq(Family):
         from engine.models.seq2seq.padded import PaddedNetwork  # loads transformers' models, which packed ones avoid
 
         return PaddedNetwork(model, head, chunk, autocast=bf16)
+
+    def held_in_bf16(self, model: Any) -> "Sequence[Tensor]":
+        """Those of linear layers."""
+        from engine.models.seq2seq.padded import frozen_linear
+
+        return [layer.weight for layer in frozen_linear(model)]

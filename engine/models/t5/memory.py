@@ -149,8 +149,7 @@ def predict_padded(shape: T5Shape, plan: MemoryPlan) -> MemoryPrediction:
         "optimizer": state,
         "cache": cache(shape, plan.generation, FLOAT),
     }
-    loading = {"weights": FLOAT * shape.sizes.parameters}
-    found = MemoryPrediction.largest({"training": training, "generating": generating, "loading": loading})
+    found = MemoryPrediction.largest({"training": training, "generating": generating})
     return replace(found, unsure=unsure) if found.phase == "training" else found
 
 

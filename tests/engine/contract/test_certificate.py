@@ -77,3 +77,21 @@ def test_an_orphan_with_nothing_to_save_was_not_asked_to_stop(tmp_path: Path) ->
     test = replace(first, job="test")
     assert "supervisor" in certificate.stopped_early(test, "loading", "orphaned").what()
     assert "the same command" in certificate.stopped_early(test, "loading").fix()
+
+
+@pytest.mark.parametrize("phase", certificate.LOADING)
+def test_a_model_that_does_not_fit_is_not_met_with_smaller_micro_batches(phase: str) -> None:
+    end = certificate.out_of_memory(record(micro_batch_tokens=4096), 0, phase, 0, "no memory", {})
+    assert (end.apply, end.message.code) == ({}, "ended_memory_loading")
+    failure = RankFailed("out_of_gpu_memory", phase, 0, "CUDA out of memory", "trace", False, gpu={"gpu": "0"})
+    end = certificate.failed(record(micro_batch_tokens=4096), 0, failure, "rank0.log")
+    assert (end.reason, end.apply, end.message.code) == ("out_of_gpu_memory", {}, "ended_gpu_memory_loading")
+    assert "--lora_rank" in end.message.fix()
+
+
+def test_a_rank_that_knows_its_gpu_as_lost_is_certified_so() -> None:
+    gpu = {"gpu": "2", "name": "card", "lost": "yes", "driver": "Xid 79"}
+    failure = RankFailed("gpu_failed", "training", 7, "CUDA error: unknown error", "trace", False, gpu=gpu)
+    end = certificate.failed(record(), 1, failure, "rank1.log")
+    assert (end.reason, end.message.code, end.message.args["gpu"]) == ("gpu_failed", "ended_gpu_lost", "2 (card)")
+    assert end.evidence["driver"] == "Xid 79"

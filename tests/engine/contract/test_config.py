@@ -329,7 +329,7 @@ def test_a_setting_unknown_to_the_checkpoint_is_no_difference() -> None:
 def test_the_out_of_memory_fix_is_allowed_on_resume() -> None:
     config = RunConfig()
 
-    fix = certificate.smaller_budget(RunRecord("sft-1", "sft", "train", to_json(config)))
+    fix = certificate.smaller_budget(RunRecord("sft-1", "sft", "train", to_json(config)), "training")
 
     assert fix == {"micro_batch_tokens": config.micro_batch_tokens // 2}
     assert differences_on_resume(to_json(config), replace(config, **fix)) == {}

@@ -1,6 +1,11 @@
+from typing import Any
+
 import pytest
 import torch
 
+from engine.contract import environment
+from engine.contract.machine import gpus
+from engine.contract.machine.driver_log import DriverLog, Xid
 from engine.process.device_errors import connection_broke, gpu_of, kind_of, out_of_memory
 from tests.engine.on_gpus import on_gpus
 
@@ -80,3 +85,22 @@ def test_a_gpu_that_is_really_full_is_named_with_its_sizes() -> None:
     named = gpu_of(caught.value, device)
     assert torch.cuda.get_device_name(0) in named.values()
     assert torch.ones(3, device=device).sum().item() == 3  # which can be used as before
+
+
+def card(place: int, index: int, **readings: str) -> dict[str, Any]:
+    return {"index": index, "place": place, "name": "card", "readings": readings}
+
+
+def test_without_a_supervisor_a_gpu_has_the_drivers_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus, "asked", lambda: ([card(0, 3, power="60"), card(1, 2, power="70")], ""))
+    assert gpu_of(torch.AcceleratorError("CUDA error: unspecified launch failure"), CARD) == {"gpu": "2"}
+    monkeypatch.setenv(environment.SUPERVISOR, "1")  # which finds it out itself
+    assert gpu_of(torch.AcceleratorError("CUDA error: unspecified launch failure"), CARD) == {"gpu": "1"}
+
+
+def test_a_gpu_that_the_driver_lost_is_known_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = card(1, 1, power="N/A: GPU is lost", utilization="N/A: GPU is lost")
+    monkeypatch.setattr(gpus, "asked", lambda: ([card(0, 0, power="60"), gone], ""))
+    monkeypatch.setattr(DriverLog, "xids", lambda _self: [Xid("PCI:0000:01:00", 79, "fell off")])
+    found = gpu_of(torch.AcceleratorError("CUDA error: unspecified launch failure"), CARD)
+    assert found == {"gpu": "1", "lost": "yes", "driver": "Xid 79 (PCI:0000:01:00): fell off"}

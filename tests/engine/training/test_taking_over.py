@@ -4,9 +4,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
+from engine.contract import processor
+from engine.models import on_device
+from engine.models.causal import choice
+from engine.training import setup
 from tests.engine.conftest import everything_in
 
 if TYPE_CHECKING:
@@ -34,3 +39,20 @@ def test_a_folder_of_checkpoints_that_leads_elsewhere_is_refused(run_here: "Runn
     run = run_here(folder=tmp_path)
     assert (run.code, run.ended.message.code) == (2, "folder_unwritable")
     assert everything_in(theirs) == before
+
+
+def test_a_base_that_a_gpu_holds_in_bf16_is_kept_as_loaded(
+    run_here: "Runner", tiny_t5: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The processor stands for a GPU, on which frozen weights never are in fp32."""
+    for module in (setup, on_device, choice):
+        monkeypatch.setattr(module, "packs", lambda _device: False)
+    monkeypatch.setattr(processor, "flags", lambda: {"avx512_bf16"})
+    run = run_here(mixed_precision="bf16", lora_rank=4, freeze="", optimizer="adamw", epochs=1)
+    assert run.code == 0
+    (written,) = (run.output.checkpoints / "frozen").iterdir()
+    held, base = load_file(written), load_file(tiny_t5 / "model.safetensors")
+    assert all(torch.equal(held[name], tensor) for name, tensor in base.items())
+    best = load_file(run.output.best / "model.safetensors")
+    assert {tensor.dtype for tensor in best.values()} == {torch.float32}
+    assert torch.equal(best["shared.weight"], base["shared.weight"])

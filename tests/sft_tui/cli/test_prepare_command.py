@@ -92,8 +92,9 @@ def test_slurm_gets_a_batch_script_in_the_folder_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_settings: dict[str, Any]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = prepared(tiny_settings, "--nodes", "2", "--gpus", "2", "--launcher", "slurm", "--force")
+    found = prepared(tiny_settings, "--nodes", "2", "--gpus", "2", "--launcher", "slurm")
     assert (found.exit_code, found.stdout) == (0, "sbatch logs/sft-small-1/job.sbatch\n"), found.output
+    assert "Each GPU needs" in found.stderr
     script = Path("logs/sft-small-1/job.sbatch")
     assert "#SBATCH --gpus-per-node=2" in script.read_text()
     assert script in RunDir(Path("logs/sft-small-1")).files()

@@ -8,10 +8,10 @@ import pytest
 
 from engine.contract import events
 from engine.contract.events import Record
+from engine.contract.machine import gpus
 from engine.contract.rundir import RunDir, create_run_dir
 from engine.contract.stream import EventReader
 from sft_tui.guide.unsupervised import InProcessSupervisor
-from sft_tui.machine import gpus
 from tests.processes import until
 from tests.sft_tui.conftest import ENDED, EVAL, PLAN, STARTED, step
 

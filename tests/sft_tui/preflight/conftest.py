@@ -74,7 +74,7 @@ def checked(files: Files) -> Checked:
     """The report on a run with these files; other settings, and what a request takes, by name."""
 
     def look(**more: Any) -> Report:
-        request = {name: more.pop(name) for name in ("memory_limit", "fresh") if name in more}
+        request = {name: more.pop(name) for name in ("memory_limit", "fresh", "launch") if name in more}
         values = {**files.settings, **more}
         config, _ = override(preset("sft-small").config, values)
         return report_on(CheckRequest("sft-small", values, config, files.folder / "logs", **request))

@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 
 from engine.contract import native_library
+from engine.contract.launch import Launch
+from engine.contract.machine import other_gpus
+from engine.contract.machine.other_gpus import OtherGpu, TorchBuild
 from engine.contract.native_library import Fault
 from engine.contract.presets import preset
-from sft_tui.machine import other_gpus
-from sft_tui.machine.other_gpus import OtherGpu
 from sft_tui.preflight import machine
 from sft_tui.preflight.declaration import CheckedRun, with_remedies
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Set, Start
-from sft_tui.preflight.machine import MACHINE, Machine
+from sft_tui.preflight.machine import ELSEWHERE, FILES, MACHINE, Elsewhere, Machine
 
 
 @pytest.fixture
@@ -66,7 +67,8 @@ def test_a_logind_without_kill_setting_is_no_warning(
 
 def found(code: str, path: Path) -> list[Finding]:
     config = replace(preset("sft-small").config, train_file=str(path), validation_file=str(path))
-    findings = list(MACHINE.findings(Machine.of(config, 1, 16_000_000_000)))
+    here = Machine.of(config, 1, 16_000_000_000)
+    findings = [*MACHINE.findings(here), *FILES.findings(here)]
     run = CheckedRun(config, lambda **changes: Set("sft-small", {}, changes), findings, start=Start("sft-small"))
     return [finding for finding in with_remedies(run) if finding.code == code]
 
@@ -174,3 +176,13 @@ def test_what_to_do_with_an_unseen_gpu_is_said(tmp_path: Path, monkeypatch: pyte
     assert "A GPU of AMD is in this machine" in finding.what()
     assert "ROCm" in finding.fix()
     assert "AMD" in finding.what("zh")
+
+
+@pytest.mark.parametrize(("backends", "found"), [(set(), True), ({"cuda"}, False), ({"hip"}, False)])
+def test_a_torch_for_the_cpu_is_a_warning_before_gpus_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, backends: set[str], found: bool
+) -> None:
+    monkeypatch.setattr(other_gpus, "torch_build", lambda: TorchBuild("2.13.0", frozenset(backends)))
+    away = list(ELSEWHERE.findings(Elsewhere(Launch("slurm", gpus=2))))
+    assert [each.level for each in away if each.code == "torch_without_gpus"] == ["warning"] * found
+    assert not [each for each in ELSEWHERE.findings(Elsewhere(Launch("slurm"))) if each.level != "ok"]

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from engine.contract.launch import Launch
+from engine.contract.machine import gpus, other_gpus
+from engine.contract.machine.gpus import UsableGpu
+from engine.contract.machine.other_gpus import TorchBuild
 from engine.contract.memory import MemoryPrediction
-from sft_tui.machine import gpus, other_gpus
-from sft_tui.machine.gpus import UsableGpu
-from sft_tui.machine.other_gpus import TorchBuild
 from sft_tui.preflight import peak
 from sft_tui.preflight import report as reports
 from sft_tui.preflight.check import Report
@@ -97,6 +98,45 @@ def test_hidden_gpus_leave_the_cpu(checked: Checked, driver: Driver, monkeypatch
     report = checked(num_processes=1)
     assert of_gpus(report) == []
     assert "CPU" in about(report, "machine")["machine"][1]
+
+
+def test_a_run_on_gpus_of_other_machines_is_not_compared_with_this_one(checked: Checked) -> None:
+    """This one has no GPU and little memory, as one where people log in."""
+    launch = Launch("torchrun", nodes=2, gpus=4)
+    report = checked(memory_limit=1_000_000, launch=launch, mixed_precision="auto")
+    assert report.exit_code == 0, [finding.what() for finding in report.findings if finding.level == "error"]
+    memory = about(report, "memory")
+    assert set(memory) == {"memory_needed", "gpu_memory_needed"}
+    assert "context 600.00 MB" in memory["gpu_memory_needed"][1]
+    assert "Each machine needs" in memory["memory_needed"][1]
+    assert "2 machines with 4 processes each on 4 GPUs" in about(report, "machine")["machine_elsewhere"][1]
+    assert report.gpu_prediction is not None
+    assert report.prediction is not None
+    shown = list(reports.lines(report.findings, "en"))
+    assert any("Ampere" in line for line in shown)
+
+
+@pytest.mark.parametrize("launch", [Launch("slurm", gpus=0), Launch("slurm", nodes=2, gpus=2)])
+def test_a_machine_where_slurm_is_asked_is_not_compared(checked: Checked, driver: Driver, launch: Launch) -> None:
+    driver("")
+    report = checked(memory_limit=1_000_000, launch=launch)
+    assert report.exit_code == 0
+    assert not {"memory_short", "gpu_memory", "processes_over_gpus"} & {f.code for f in report.findings}
+
+
+def test_processes_for_the_cpu_need_no_gpu_that_is_here(checked: Checked, driver: Driver) -> None:
+    driver("")
+    report = checked(launch=Launch("torchrun", nodes=2, gpus=0))
+    assert of_gpus(report) == []
+    assert report.gpu_prediction is None
+    assert "CPU" in about(report, "machine")["machine"][1]
+
+
+def test_gpus_that_are_here_are_compared_for_a_launcher_too(checked: Checked, driver: Driver) -> None:
+    driver("")
+    assert len(of_gpus(checked(launch=Launch("torchrun", nodes=2, gpus=2)))) == 2
+    over = checked(launch=Launch("torchrun", gpus=1))
+    assert [level for level, _ in of_gpus(over)] == ["ok"]
 
 
 def test_of_two_unlike_gpus_the_smaller_one_decides(checked: Checked, driver: Driver) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from engine.contract import events
-from sft_tui.screen import run_view
+from sft_tui.screen import machine_page, machine_panel, run_view
 from sft_tui.screen.run_contents import RunView
 from tests.sft_tui.conftest import PLAN, STARTED
 from tests.sft_tui.screen.conftest import (
@@ -63,3 +63,23 @@ def test_memory_shows_the_trend_and_each_ranks_share() -> None:
     shown = plain(run_view.draw(RunView(run, curves, []), 120, 39))
     assert "8.0/16.0 GB ▁▁▂▂▃▃▄▄" in shown
     assert "4.00 GB  25 % ████████" in shown
+
+
+@pytest.mark.parametrize("width", [100, 120])
+def test_each_machine_has_its_part(width: int) -> None:
+    reported = [
+        STARTED, PLAN,
+        events.Host(16_000_000_000, 8_000_000_000, [1], 5.0, 1, ranks=[0], node="first"),
+        events.Host(32_000_000_000, 8_000_000_000, [1], 5.0, 1, ranks=[1], machine=1, node="second"),
+        events.Gpu(0, "card", {"utilization": "51"}, node="first"),
+        events.Gpu(0, "card", {"utilization": "52"}, machine=1, node="second"),
+    ]  # fmt: skip
+    run, curves = run_of(iter(reported))
+    shown = plain(machine_panel.draw(RunView(run, curves, []), width, 20))
+    assert "first" in shown.splitlines()[0]
+    for part in ("8.0/16.0 GB", "51 %", "second", "24.0/32.0 GB", "52 %"):
+        assert part in shown, part
+    assert shown.index("51 %") < shown.index("second") < shown.index("52 %")
+    page = plain(machine_page.lines(RunView(run, curves, []), 100))
+    for part in ("first", "second", "rank 1", "second · GPU 0 card"):
+        assert part in page, part

@@ -105,25 +105,6 @@ def test_a_single_rank_has_no_launcher_environment(
     assert (tmp_path / "trainer.log").read_text() == "[]\n"
 
 
-@pytest.mark.parametrize(
-    ("own", "found"),
-    [
-        ({}, {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}),
-        ({"PYTORCH_CUDA_ALLOC_CONF": "backend:native"}, {"PYTORCH_CUDA_ALLOC_CONF": "backend:native"}),
-        ({"ACCELERATE_USE_CPU": "true"}, {}),
-    ],
-)
-def test_gpu_memory_does_not_fragment_unless_a_person_says_how(
-    own: dict[str, str], found: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in (*ranks.ALLOCATOR_NAMES, "ACCELERATE_USE_CPU"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in own.items():
-        monkeypatch.setenv(name, value)
-    env = ranks.trainer_environment(record_of(1), None)
-    assert {name: env[name] for name in ranks.ALLOCATOR_NAMES if name in env} == found
-
-
 @pytest.fixture
 def subreaper() -> Iterator[None]:
     """This process adopts orphans, and no more after the test."""

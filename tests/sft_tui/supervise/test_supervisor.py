@@ -14,6 +14,7 @@ from engine.contract import environment, events, stop_signals
 from engine.contract.config import to_json
 from engine.contract.events import Event
 from engine.contract.locks import FolderLock, is_locked
+from engine.contract.machine import gpus
 from engine.contract.messages import InputError, Message
 from engine.contract.presets import preset
 from engine.contract.record import RunRecord
@@ -21,7 +22,6 @@ from engine.contract.rundir import RunDir, create_run_dir
 from engine.contract.stream import EventReader, EventWriter
 from engine.contract.texts import Phrase
 from sft_tui import runs
-from sft_tui.machine import gpus
 from sft_tui.supervise import ranks, supervisor
 from tests.sft_tui.conftest import PLAN, STARTED, step
 from tests.sft_tui.supervise.test_ranks import subreaper

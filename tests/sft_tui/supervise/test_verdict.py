@@ -10,11 +10,11 @@ import pytest
 from engine.contract import events
 from engine.contract.config import to_json
 from engine.contract.durable import write_json
+from engine.contract.machine.driver_log import Xid
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
-from sft_tui.machine.driver_log import Xid
 from sft_tui.run_state import RunState
 from sft_tui.supervise.ranks import Exit
 from sft_tui.supervise.stall import Overdue

@@ -1,15 +1,15 @@
 import pytest
 import torch
 
-from engine.models.causal.computed import hold, hold_frozen_in_bf16
+from engine.models.causal.computed import held_in_bf16, hold
 from tests.engine.models.causal.exact import apart, drawn, exact, network, random_rows
 
 
 def test_what_a_model_keeps_in_fp32_stays_so() -> None:
     net = drawn("llama").requires_grad_(False)
     net._keep_in_fp32_modules_strict = {"norm"}
-    hold_frozen_in_bf16(net)
-    assert {name for name, p in net.named_parameters() if p.dtype == torch.float32} == {"model.norm.weight"}
+    held = {id(parameter) for parameter in held_in_bf16(net)}
+    assert {name for name, p in net.named_parameters() if id(p) not in held} == {"model.norm.weight"}
 
 
 def test_norms_stay_fp32_where_activations_are() -> None:

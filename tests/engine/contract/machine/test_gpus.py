@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from sft_tui.machine import gpus
-from sft_tui.machine.gpus import gpu_count, on_cpu, visible
+from engine.contract.machine import gpus
+from engine.contract.machine.gpus import gpu_count, on_cpu, visible
 from tests import nvml
 from tests.processes import run, until
 
@@ -347,7 +347,7 @@ def test_the_child_ends_when_nobody_reads_it(driver: Driver) -> None:
 
 PARENT = """
 import subprocess, sys
-from sft_tui.machine import gpus
+from engine.contract.machine import gpus
 with open(sys.argv[1], "wb") as output:
     print(subprocess.Popen(gpus.command(), stdin=subprocess.DEVNULL, stdout=output).pid, flush=True)
 sys.stdin.read()
@@ -381,6 +381,7 @@ def lives(pid: int) -> bool:
 
 
 def test_the_child_loads_nothing_heavy(tmp_path: Path) -> None:
-    program = "import sys, pynvml, sft_tui.machine.gpus; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    module = "engine.contract.machine.gpus"
+    program = f"import sys, pynvml, {module}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
     loaded = run(sys.executable, "-c", program, folder=tmp_path, limit=LIMIT).out.split()
-    assert {"torch", "numpy", "rich", "click", "textual", "psutil", "engine"}.isdisjoint(loaded)
+    assert {"torch", "numpy", "rich", "click", "textual", "psutil", "sft_tui"}.isdisjoint(loaded)

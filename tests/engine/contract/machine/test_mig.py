@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from sft_tui.machine import gpus, mig
-from sft_tui.machine.mig import Instance
+from engine.contract.machine import gpus, mig
+from engine.contract.machine.mig import Instance
 
 
 class NvmlError(Exception):

@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from engine.contract import events
+from engine.contract.machine import gpus, host, other_gpus
+from engine.contract.machine.host import GpuReader, HostReader, Monitor, Readings, Watched, oom_kills
 from engine.contract.stream import EventReader, EventWriter
-from sft_tui.machine import gpus, host, other_gpus
-from sft_tui.machine.host import GpuReader, HostReader, Monitor, Readings, oom_kills
 from tests import nvml
 from tests.processes import until
 
@@ -278,7 +278,7 @@ def test_the_machine_and_each_process_in_order(tmp_path: Path) -> None:
 def test_a_run_without_a_supervisor_has_readings_in_its_stream(tmp_path: Path) -> None:
     before = set(psutil.Process().children())
     stream = tmp_path / "events.jsonl"
-    monitor = Monitor(stream, 3, [os.getpid()], tmp_path)
+    monitor = Monitor(stream, 3, [os.getpid()], Watched(tmp_path))
     monitor.start()
     until(lambda: bool(EventReader(stream).poll()))
     monitor.stop()
@@ -428,7 +428,7 @@ def readings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
     monkeypatch.setattr(GpuReader, "_start", lambda _self: None)
     monkeypatch.setattr(GpuReader, "poll", lambda _self: list(answers))
     log = EventWriter(tmp_path / "events.jsonl", "supervisor", 1)
-    taken = Readings(log, tmp_path)
+    taken = Readings(log, Watched(tmp_path))
     yield taken, tmp_path / "events.jsonl", answers
     taken.close()
     log.close()
@@ -466,3 +466,19 @@ def test_a_gpu_that_torch_cannot_use_is_mentioned_once(
         "A GPU of AMD is in this machine, and the installed PyTorch cannot use it: this run uses the CPU."
         " `sft-tui check` says what to do."
     ]
+
+
+def test_readings_of_one_machine_of_several_have_its_name(readings: tuple[Readings, Path, list[events.Gpu]]) -> None:
+    taken, stream, answers = readings
+    taken._watched = Watched(taken._watched.disk, (1, 3), 1, "second")
+    answers.append(events.Gpu(1, "card", {"power": "148"}))
+    taken.take([os.getpid(), os.getpid()])
+    answers[0] = events.Gpu(1, "N/A: GPU is lost", {"power": "N/A: GPU is lost"})
+    taken.take([])
+    found = [record.event for record in EventReader(stream).poll()]
+    host, gpu = found[:2]
+    assert isinstance(host, events.Host)
+    assert (host.machine, host.node, [rank for rank, _ in host.memory_of_ranks]) == (1, "second", [1, 3])
+    assert isinstance(gpu, events.Gpu)
+    assert (gpu.machine, gpu.node) == (1, "second")
+    assert notes(stream)[0].startswith("GPU 1 (card, second) is lost")

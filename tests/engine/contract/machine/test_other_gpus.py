@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sft_tui.machine import other_gpus
-from sft_tui.machine.other_gpus import OtherGpu, TorchBuild, found, torch_build
+from engine.contract.machine import other_gpus
+from engine.contract.machine.other_gpus import OtherGpu, TorchBuild, found, torch_build
 
 Put = Callable[..., None]
 

@@ -1,4 +1,4 @@
-"""The GPUs as reported by NVML, read in a separate process: `python -m sft_tui.machine.gpus [--once]`.
+"""The GPUs as reported by NVML, read in a separate process: `python -m engine.contract.machine.gpus [--once]`.
 
 A missing, mismatched, crashing or hanging driver ends or blocks only that process. It prints one line of JSON every
 2 s, `{"gpus": [{"index", "place", "name", "capability", "readings"}], "why": ""}`, or a single line with the reason why
@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TextIO
 
-from sft_tui.child_process import module_command
-from sft_tui.machine import mig
+from engine.contract.child_command import module_command
+from engine.contract.machine import mig
 
 INTERVAL_SECONDS = 2.0
 COUNT_SECONDS = 5.0  # a driver that takes longer to report the number of GPUs is of no use for training either
@@ -42,7 +42,7 @@ Gpu = dict[str, Any]
 
 def command(*options: str) -> list[str]:
     """The command that prints the GPUs."""
-    return module_command("sft_tui.machine.gpus", *options)
+    return module_command("engine.contract.machine.gpus", *options)
 
 
 @functools.cache
@@ -51,6 +51,12 @@ def found() -> tuple[list[Gpu], str]:
 
     These are the GPUs that respond and that CUDA_VISIBLE_DEVICES does not hide.
     """
+    listed, why = asked()
+    return [gpu for gpu in listed if _responds(gpu)], why
+
+
+def asked() -> tuple[list[Gpu], str]:
+    """What the driver says now of every GPU that CUDA_VISIBLE_DEVICES does not hide, or why it says nothing."""
     try:
         child = subprocess.Popen(
             command("--once"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -60,7 +66,7 @@ def found() -> tuple[list[Gpu], str]:
     try:
         out, _ = child.communicate(timeout=COUNT_SECONDS)
         said = json.loads(out)
-        return [gpu for gpu in said["gpus"] if _responds(gpu)], str(said["why"])
+        return list(said["gpus"]), str(said["why"])
     except subprocess.TimeoutExpired:
         return [], SILENT
     except (ValueError, LookupError):
@@ -116,6 +122,11 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
 def _responds(gpu: Gpu) -> bool:
     """Whether a GPU returns any reading: NVML also lists GPUs that are lost or belong to another container."""
     return any(not text.startswith(NOT_AVAILABLE) for text in (gpu["name"], *gpu["readings"].values()))
+
+
+def in_use() -> bool:
+    """Whether a run that is started on this machine uses its GPUs."""
+    return not cpu_requested() and gpu_count() > 0
 
 
 def cpu_requested() -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sft_tui.machine.driver_log import DriverLog, Xid
+from engine.contract.machine.driver_log import DriverLog, Xid
 
 BEFORE = """\
 6,1201,5000000,-;usb 1-1: new device

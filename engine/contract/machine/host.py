@@ -11,16 +11,18 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from engine.contract import events
 from engine.contract.durable import free_bytes
 from engine.contract.harmless import harmless
+from engine.contract.machine import gpus, other_gpus
 from engine.contract.messages import Message
 from engine.contract.stream import EventWriter
-from sft_tui.machine import gpus, other_gpus
 
 NOT_READ_YET = "not read yet"
 NO_GPUS = (NOT_READ_YET, *gpus.NO_GPUS)
@@ -41,27 +43,47 @@ LIMIT_FILES = (
 )
 
 
+@dataclass(frozen=True)
+class Watched:
+    """The machine whose readings are taken, and the processes of the run on it.
+
+    `disk` is a path on the file system whose free space is reported; `ranks` are the numbers of the processes, without
+    which they are 0, 1, …; `number` is 0 for rank 0's machine, and `node` its name if there are several.
+    """
+
+    disk: Path
+    ranks: tuple[int, ...] = ()
+    number: int = 0
+    node: str = ""
+
+    def named(self, *parts: str) -> str:
+        """Some parts of its name in brackets, with the machine's own if there are several; empty without any."""
+        found = ", ".join((*parts, *([self.node] if self.node else [])))
+        return f" ({found})" if found else ""
+
+
 class Readings:
     """The readings of host and GPUs, each written to the stream of a run when it is taken."""
 
-    def __init__(self, log: EventWriter, disk: Path) -> None:
-        """`disk` is a path on the file system whose free space is reported."""
-        self._log, self._disk = log, disk
+    def __init__(self, log: EventWriter, watched: Watched) -> None:
+        self._log, self._watched = log, watched
         self._host, self._gpus, self._reported = HostReader(), GpuReader(), False
         self._mentioned = False
         self._names: dict[int, str] = {}  # of the GPUs that answer
 
     def take(self, pids: Sequence[int]) -> events.Host:
         """Writes the current readings; returns that of the host, which has the memory of these processes."""
-        reading = self._host.read(pids, self._disk)
-        found = self._gpus.poll()
+        watched = self._watched
+        of_machine: dict[str, Any] = {"machine": watched.number, "node": watched.node}
+        reading = replace(self._host.read(pids, watched.disk), ranks=list(watched.ranks), **of_machine)
+        found = [replace(gpu, **of_machine) for gpu in self._gpus.poll()]
         self._mention_others()
         for event in (reading, *found, *self._losses(found)):
             self._log.write(event)
         why = self._gpus.why
         if why and not why.startswith(NO_GPUS) and not self._reported:  # a machine without a driver needs no warning
             self._reported = True
-            self._log.write(events.Warning(Message.of("gpu_unreadable", why=why)))
+            self._log.write(events.Warning(Message.of("gpu_unreadable", why=why + watched.named())))
         return reading
 
     def _mention_others(self) -> None:
@@ -70,12 +92,13 @@ class Readings:
             return
         self._mentioned = True
         if not gpus.cpu_requested() and (makers := other_gpus.unusable()):
-            self._log.write(events.Notice(Message.of("gpu_unseen", makers=makers)))
+            self._log.write(events.Notice(Message.of("gpu_unseen", makers=makers + self._watched.named())))
 
     def _losses(self, found: Sequence[events.Gpu]) -> list[events.Warning]:
         """A warning for each GPU that answered before and is lost now, once."""
         gone = [gpu.index for gpu in found if gpu.lost and gpu.index in self._names]
-        said = [events.Warning(Message.of("gpu_lost", gpu=f"{one} ({self._names.pop(one)})")) for one in gone]
+        named = (f"{one}{self._watched.named(self._names.pop(one))}" for one in gone)
+        said = [events.Warning(Message.of("gpu_lost", gpu=gpu)) for gpu in named]
         self._names |= {gpu.index: harmless(gpu.name) for gpu in found if not gpu.lost}
         return said
 
@@ -89,12 +112,12 @@ class Readings:
 
 
 class Monitor:
-    """Takes the readings of a run without a supervisor in a thread, from `start` until `stop`."""
+    """Takes the readings of a machine of a run without a supervisor in a thread, from `start` until `stop`."""
 
-    def __init__(self, events_file: Path, attempt: int, pids: Sequence[int], disk: Path) -> None:
+    def __init__(self, events_file: Path, attempt: int, pids: Sequence[int], watched: Watched) -> None:
         self._pids, self._over = pids, threading.Event()
-        self._log = EventWriter(events_file, "monitor", attempt)
-        self._readings = Readings(self._log, disk)
+        self._log = EventWriter(events_file, f"monitor{watched.number or ''}", attempt)
+        self._readings = Readings(self._log, watched)
         self._thread = threading.Thread(target=self._take, name="monitor", daemon=True)
 
     def start(self) -> None:
