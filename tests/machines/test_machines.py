@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from engine.contract import events
+from engine.contract.launch import Launch
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader, last_step
-from sft_tui import runs
+from sft_tui import launch_lines, runs
 from tests.engine.conftest import Outcome, outcome_of
 from tests.machines.ranks import Ranks, started
 from tests.processes import Result, until
@@ -25,6 +26,7 @@ from tests.processes import Result, until
 pytestmark = pytest.mark.slow
 
 ADDRESS, PORT = "10.99.0.1", 29600
+NAMED = 'hostname "$0" && mount --bind "$1" /etc/hosts && shift && exec "$@"'
 LONG = {"gradient_accumulation_steps": 4, "epochs": 2000, "save_steps": 5, "keep_latest_n_ckp": 2}
 
 
@@ -72,6 +74,24 @@ def test_two_machines_have_the_losses_of_two_local_ranks(
     run_dir = make_run(processes=2, gradient_accumulation_steps=4)
     where = inside(machines)
     with started([run_dir.path] * 2, tmp_path, ADDRESS, PORT, nodes=machines, within=where) as ranks:
+        assert ranks.codes() == [0, 0], (ranks.said(0), ranks.said(1))
+    assert losses(outcome_of(run_dir, 0)) == losses(uncut_on_two[1])
+
+
+def test_machines_that_call_themselves_loopback_meet(
+    machines: tuple[str, str], make_run: Callable[..., RunDir], uncut_on_two: tuple[object, Outcome], tmp_path: Path
+) -> None:
+    """As Debian's hosts file has it; only the second machine knows the other's name."""
+    run_dir = make_run(processes=2, gradient_accumulation_steps=4)
+    launch, within = Launch("torchrun", 2, 0, f"ash:{PORT + 9}"), []
+    others = ("", f"{ADDRESS} ash")
+    for number, (space, host, other) in enumerate(zip(machines, ("ash", "oak"), others, strict=True)):
+        hosts = tmp_path / f"hosts-{host}"
+        hosts.write_text(f"127.0.0.1 localhost\n127.0.1.1 {host}\n{other}\n")
+        begin = ["ip", "netns", "exec", space, "unshare", "--uts", "--mount", "bash", "-c", NAMED, host, str(hosts)]
+        line = launch_lines.torchrun(str(run_dir.path), launch, number)
+        within.append([*begin, *line[: -len(launch_lines.rank_command(""))]])
+    with started([run_dir.path] * 2, tmp_path, ADDRESS, PORT, nodes=("ash", "oak"), within=within) as ranks:
         assert ranks.codes() == [0, 0], (ranks.said(0), ranks.said(1))
     assert losses(outcome_of(run_dir, 0)) == losses(uncut_on_two[1])
 
