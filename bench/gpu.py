@@ -20,13 +20,11 @@ import argparse
 import itertools
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -34,7 +32,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import chat, training
+from bench import chat, gpu_tests, training
 from bench.children import ended, raise_on_signals
 from bench.gpu_table import (
     BF16_PADDED,
@@ -65,8 +63,6 @@ from sft_tui.supervise.ranks import trainer_environment
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
-ENDED = re.compile(r"^(tests/.+?) (PASSED|FAILED|ERROR|SKIPPED)\b", re.MULTILINE)  # as pytest -v prints a test
-SUMMARY = re.compile(r"^=+ .*\b(?:passed|failed|error|errors|skipped)\b.* in [\d.]+", re.MULTILINE)
 WARM_UP = 3  # steps
 SAVED_AT, KILLED_AFTER = 4, 6  # steps of the run that is killed
 LONGEST_REASON, LONGEST_LOG = 160, 12_000  # characters
@@ -288,40 +284,18 @@ def resumed(bench: Bench, scratch: Path) -> Figures:
 
 def marked_tests(bench: Bench, scratch: Path) -> Figures:
     """The outcome of the tests that are marked `gpu`; on the CPU, of those that try them there."""
-    log = scratch / "log"
-    mark = "gpu" if bench.device == "cuda" else "not gpu and not slow"
-    options = ("-v", "--tb=short", "-rfE", "-W", "default", "-p", "no:cacheprovider", "-m", mark)
-    command = [sys.executable, "-m", "pytest", *options, *map(str, _with_mark())]
+    log, command = scratch / "log", gpu_tests.command(bench.device)
     env = bench.environment(bench.device, {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
     if bench.device == "cuda":  # all of them: some tests need two
-        env = {name: value for name, value in env.items() if name != "CUDA_VISIBLE_DEVICES"} | _shown_gpus()
+        shown = {name: value for name, value in os.environ.items() if name == "CUDA_VISIBLE_DEVICES"}
+        env = {name: value for name, value in env.items() if name != "CUDA_VISIBLE_DEVICES"} | shown
     try:
         ended(command, env, log, bench.left(TESTS_SECONDS))
     except (RuntimeError, TimeoutError):
-        if not log.exists() or not outcome(log.read_text(errors="replace")):
+        if not log.exists() or not gpu_tests.outcome(log.read_text(errors="replace")):
             raise
         print(log.read_text(errors="replace")[-LONGEST_LOG:], file=sys.stderr)
-    return {"result": outcome(log.read_text(errors="replace"))}
-
-
-def _with_mark() -> list[Path]:
-    """The files of such tests; others would only be read to be left out."""
-    mark, tests = "mark." + "gpu", ROOT / "tests" / "engine"
-    found = {path for path in tests.rglob("test_*.py") if mark in path.read_text(encoding="utf-8")}
-    return sorted({*found, *(tests / "gpu").glob("test_*.py")})
-
-
-def _shown_gpus() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name == "CUDA_VISIBLE_DEVICES"}
-
-
-def outcome(log: str) -> str:
-    """How many tests ended how, by what pytest printed so far, and those that failed; empty if none has ended."""
-    found = Counter(match[2].lower() for match in ENDED.finditer(log))
-    failed = [match[1].rpartition("::")[2] for match in ENDED.finditer(log) if match[2] in ("FAILED", "ERROR")]
-    counts = ", ".join(f"{count} {how}" for how, count in found.items())
-    cut = "" if SUMMARY.search(log) else ", the rest not in time"
-    return f"{counts}{cut}{': ' if failed else ''}{', '.join(failed)}" if found else ""
+    return {"result": gpu_tests.outcome(log.read_text(errors="replace"))}
 
 
 def jobs(bench: Bench) -> dict[str, Callable[[Path], Figures]]:

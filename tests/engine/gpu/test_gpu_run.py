@@ -31,6 +31,7 @@ FULL = (
 # A T5 whose encoder's output is kept, and a chat model with adapters.
 CASES: dict[str, dict[str, Any]] = {"t5": {"optimizer": "adafactor"}, "chat": {"lora_rank": 3}}
 
+pytestmark = pytest.mark.filterwarnings("default")  # of operations without a fixed order
 SLOW_HERE = pytest.mark.parametrize("device", [pytest.param("cpu", marks=pytest.mark.slow), ON_A_GPU], indirect=True)
 
 
@@ -51,7 +52,6 @@ def repeats(again: "Outcome", first: "Outcome", *, exact: bool) -> None:
     assert [one.loss for one in ones.values()] == pytest.approx([others[step].loss for step in ones], rel=1e-3)
 
 
-@pytest.mark.filterwarnings("default")  # of operations without a fixed order
 @pytest.mark.parametrize(
     ("device", "case"),
     [
@@ -72,7 +72,6 @@ def test_a_stopped_run_resumes_exactly(
     repeats(run_here(folder=tmp_path, resume=True, **settings), first, exact=exact)
 
 
-@pytest.mark.filterwarnings("default")
 @SLOW_HERE
 def test_a_run_killed_in_a_save_loses_nothing_that_was_saved(
     device: torch.device, run_here: "Runner", make_run: Callable[..., RunDir], tmp_path: Path
