@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from engine.models.causal.padded import PaddedCausal
 from engine.models.causal.varlen import VarlenCausal
 from engine.models.freezing import set_training_mode, trained_parameters
 from engine.models.lora import AdaptedLinear
+from engine.models.loss import declared_head
 from engine.models.on_device import find_head
 from engine.models.seq2seq.padded import PaddedNetwork
 from engine.process import gradient_sums
@@ -58,6 +60,21 @@ class Waits(TorchDispatchMode):
         if name == "_to_copy" and args[0].data_ptr() in self._weights:
             self.found["casts of weights"] += 1
         return func(*args, **(kwargs or {}))
+
+
+class Crossings(TorchDispatchMode):
+    """Remembers the sizes of what is copied from one device to another."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: list[int] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result, name = func(*args, **(kwargs or {})), func.overloadpacket.__name__
+        pair = {"_to_copy": lambda: (args[0], result), "copy_": lambda: args[:2]}.get(name)
+        if pair is not None and len({tensor.device for tensor in pair()}) > 1:
+            self.found.append(pair()[0].numel())
+        return result
 
 
 class Copies(TorchFunctionMode):
@@ -210,6 +227,32 @@ def test_a_step_is_uploaded_at_once(cpu_world: World, monkeypatch: pytest.Monkey
     assert (found.loss, found.rows) == (expected.loss, expected.rows)
     assert len(sent) == 1
     assert sent[0] == found.micro_batches * (4 if model is llama else 5)
+
+
+@pytest.mark.parametrize("name", ["t5", "t5 kept", "llama", "gemma"])
+def test_a_micro_batch_takes_from_the_host_only_what_was_sent(
+    cpu_world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    """On torch's device without memory, on which values that are read, and places that depend on some, are errors."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which that device does not have
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)
+    monkeypatch.setattr(placement, "on_host", lambda tensor: tensor.device.type == "cpu")
+    made, rows = {"llama": llama, "gemma": gemma}.get(name, t5)(bf16=False)
+    net = (frozen(made.model, "encoder,embeddings") if name == "t5 kept" else made.model).to("meta")
+    head = None if name == "gemma" else declared_head(net)
+    network: Any = PaddedCausal(net, head, 7, bf16=False) if name in ("llama", "gemma") else None
+    network = network or PaddedNetwork(net, head, 7, autocast=False)
+    if name == "t5 kept":
+        store: Any = Held(rows)
+        assert network.keep_encodings(store, tmp_path / "encodings", cpu_world, writes=True)
+    samples = [[0, 3], [1], [2]]
+    batches = [[rows[sample] for sample in some] for some in samples]
+    with Crossings() as crossings:
+        network.send(batches, samples)
+        assert len(crossings.found) == (2 if name == "t5 kept" else 1)  # the prompts that are encoded
+        for batch, some in zip(batches, samples, strict=True):
+            network.summed_loss(batch, some).backward()
+    assert len(crossings.found) == (2 if name == "t5 kept" else 1)
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
