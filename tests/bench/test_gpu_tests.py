@@ -3,7 +3,7 @@
 from bench.gpu_tests import FOLDER, TESTS, command, outcome
 
 
-def test_all_files_with_the_mark_are_run_on_a_gpu_and_its_folder_elsewhere() -> None:
+def test_a_gpu_gets_all_files_with_the_mark_the_processor_its_folder() -> None:
     there, here = command("cuda"), command("cpu")
     assert str(TESTS / "training" / "test_host_waits.py") in there
     assert str(FOLDER) in there
