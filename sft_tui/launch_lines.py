@@ -127,7 +127,11 @@ fi
 
 # It has begun already: a machine failed, the job had to make room, its time was over, or you submitted it again.
 if [ "$run/events.jsonl" -nt "$run/run.json" ]; then
-    {again} "$run" || exit
+    {again} "$run"
+    code=$?
+    # 3: it is in use, as after a machine failed whose lock lasts until it is up again (NFS version 3).
+    [ "$code" != 3 ] || [ "${{SLURM_RESTART_COUNT:-0}}" = 0 ] || scontrol requeue "$SLURM_JOB_ID"
+    [ "$code" = 0 ] || exit "$code"
     [ "$run/run.json" -nt "$run/events.jsonl" ] || exit 0  # it is finished: there was nothing to resume
 fi
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from engine.contract.config import override
-from engine.contract.messages import InputError
+from engine.contract.messages import BusyError, InputError
 from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
@@ -142,7 +142,7 @@ def continue_(name: str | None, no_ui: bool, json: bool, detach: bool, logs: Pat
 
     one = known.read_run(meant(name, logs))
     if one.alive:
-        raise InputError("run_running", run=one.name)
+        raise BusyError("run_running", run=one.name)
     if one.status != known.PAUSED:
         raise InputError("run_not_paused", run=one.name, status=one.status)
     showing.launch(
@@ -177,7 +177,7 @@ def resume(
 
     one = known.read_run(meant(name, logs))
     if one.alive:
-        raise InputError("run_running", run=one.name)
+        raise BusyError("run_running", run=one.name)
     fix = starting.fix_of(one) if apply_fix else {}
     if fix:
         shown = ", ".join(f"{setting} = {text.number(value)}" for setting, value in fix.items())

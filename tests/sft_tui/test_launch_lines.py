@@ -75,6 +75,8 @@ class Job:
     answers: bool = True  # all machines of the job
     begun: bool = False  # in an earlier attempt
     resumable: bool = True
+    in_use: bool = False  # by a process on a machine that does not answer
+    restarts: int = 0  # of the job
     saved: bool = True  # a step, in this attempt
 
 
@@ -95,6 +97,7 @@ def carried_out(folder: Path, found: Job, monkeypatch: pytest.MonkeyPatch) -> st
     fake(programs, "squeue", f"echo {found.job}")
     fake(programs, "scontrol", 'echo "scontrol $@"')
     resumed = "touch logs/sft-1/run.json" if found.resumable else ":"
+    resumed = "exit 3" if found.in_use else resumed
     step = (
         f'[ -e asked ] && echo "{found.state} 5" || {{ touch asked; echo "running {"None" if found.saved else "5"}"; }}'
     )
@@ -103,7 +106,8 @@ def carried_out(folder: Path, found: Job, monkeypatch: pytest.MonkeyPatch) -> st
     monkeypatch.setattr(sys, "executable", str(programs / "python"))
     script = launch_lines.batch_script("logs/sft-1", str(folder / "a project"), "sft-1", Launch("slurm", 2, 2))
     slurm = {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "8"}
-    env = {"PATH": f"{programs}:{os.environ['PATH']}", **slurm}
+    restarts = {"SLURM_RESTART_COUNT": str(found.restarts)} if found.restarts else {}  # Slurm sets it from the second
+    env = {"PATH": f"{programs}:{os.environ['PATH']}", **slurm, **restarts}
     result = subprocess.run(["bash"], input=script, text=True, env=env, capture_output=True, timeout=60, check=False)
     assert (result.stdout, result.stderr) == ("", "")
     return (run / "trainer.log").read_text()
@@ -142,6 +146,16 @@ def test_a_job_that_begins_again_resumes_unless_it_is_finished(
     said = carried_out(tmp_path, Job(begun=True, resumable=resumable), monkeypatch)
     assert said.startswith("python -P -m sft_tui resume ./logs/sft-1\n")
     assert ("srun" in said) == resumable
+
+
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_job_queued_again_waits_for_the_lock_of_a_dead_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: int
+) -> None:
+    """NFS version 3 keeps it until that machine is up again; a job that was submitted twice does not wait."""
+    said = carried_out(tmp_path, Job(begun=True, in_use=True, restarts=restarts), monkeypatch)
+    assert "srun" not in said
+    assert ("scontrol requeue 7" in said) == (restarts > 0)
 
 
 def test_the_script_asks_slurm_for_machines_gpus_and_a_signal_in_time() -> None:

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from engine.contract.events import RunEnded
+from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError, Message
 from sft_tui.cli import main
 from tests.sft_tui.screen.conftest import write_run
@@ -24,3 +25,18 @@ def test_a_run_that_is_not_paused_is_not_continued(tmp_path: Path, monkeypatch: 
     error = CliRunner().invoke(main.cli, ["continue"]).exception
     assert isinstance(error, InputError)
     assert error.message.code == "run_not_paused"
+
+
+@pytest.mark.parametrize("command", ["resume", "continue"])
+def test_a_run_in_use_is_refused_with_the_code_of_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Slurm's batch script waits for such a run."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("logs", "sft-small-1")
+    write_run(Path("logs"), folder.name, RunEnded("stopped", 0, Message("ended_stopped", {"step": 3})))
+    lock = FolderLock.acquire(folder, folder.name, folder)
+    error = CliRunner().invoke(main.cli, [command]).exception
+    lock.release()
+    assert isinstance(error, InputError)
+    assert (error.message.code, error.exit_code) == ("run_running", 3)
