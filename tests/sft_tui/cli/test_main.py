@@ -259,7 +259,7 @@ def test_a_run_is_detached_paused_continued_stopped_and_resumed(tmp_path: Path, 
     reported = json.loads(called(tmp_path, "status", "--json").out)
     assert (reported["run"], reported["status"], reported["epochs"]) == ("sft-small-1", "running", 2000)
     assert called(tmp_path, "status").out.startswith("sft-small-1 running · epoch ")
-    assert called(tmp_path, "resume").code == 2  # it is running
+    assert called(tmp_path, "resume").code == 3  # it is running
 
     paused = called(tmp_path, "pause")
     assert (paused.code, paused.out.split()[0]) == (0, "Paused")
