@@ -122,7 +122,7 @@ def run(job: str, settings: dict[str, Any], *, resume: bool = False, fresh: bool
     main_rank = os.environ.get("RANK", "0") == "0"
     if main_rank:
         introduce(name, settings)
-    from engine.process.job import execute, leave
+    from engine.process.attempt import execute, leave
     from engine.process.world import World
     from engine.test import score
     from engine.training.loop import train as train_job

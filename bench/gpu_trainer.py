@@ -20,7 +20,7 @@ from engine.models.causal.computed import hold
 from engine.models.causal.padded import PaddedCausal
 from engine.models.loss import Head
 from engine.models.network import Agreement, Network
-from engine.process.job import execute, leave
+from engine.process.attempt import execute, leave
 from engine.process.world import World
 from engine.training.loop import train
 from engine.training.trial import rehearse

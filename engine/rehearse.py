@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from engine.contract.rundir import RunDir
-from engine.process.job import execute, leave
+from engine.process.attempt import execute, leave
 from engine.process.joining import joined
 from engine.training.trial import rehearse
 

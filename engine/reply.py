@@ -21,7 +21,7 @@ from engine.contract.conversing import (
     line_of,
 )
 from engine.contract.messages import InputError
-from engine.process.job import leave
+from engine.process.attempt import leave
 from engine.replying.conversation import Conversation
 from engine.replying.dialogue import require_text
 from engine.replying.opening import opened

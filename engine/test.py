@@ -13,7 +13,8 @@ from engine.models import loading
 from engine.models.network import packs
 from engine.models.on_device import on_device
 from engine.models.registry import family_for, family_of
-from engine.process.job import Job, execute, leave
+from engine.process.attempt import execute, leave
+from engine.process.job import Job
 from engine.process.joining import joined
 from engine.training.evaluation import Evaluator
 from engine.training.score_events import emit_ceiling, emit_score, eval_event

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from engine.contract.rundir import RunDir
-from engine.process.job import execute, leave
+from engine.process.attempt import execute, leave
 from engine.process.joining import joined
 from engine.process.readings import watched
 from engine.training.loop import train

@@ -20,11 +20,15 @@ from sft_tui import runs, text
 from sft_tui.headless import EventView
 from sft_tui.output import echo
 from sft_tui.removal import discard
+from sft_tui.run_state import one_end
 from sft_tui.starting import Started
 
 POLL_SECONDS = 0.2
 LOOK_SECONDS = 2.0  # between checks that a process is left which can report the end of the run
 READ_BYTES = 4 << 20  # at a time: a viewer that was suspended for hours catches up without holding everything in memory
+
+
+End = tuple[int, events.RunEnded, str]  # with its attempt, and who wrote it
 
 
 class LeftError(Exception):
@@ -58,7 +62,7 @@ def follow_started(started: Started, view: EventView, lang: Lang) -> int:
 def _to_the_end(run_dir: RunDir, view: EventView, lang: Lang, attempt: int) -> events.RunEnded:
     reader, looked_at, dead = MergedReader(run_dir), 0.0, 0
     pending: deque[Record] = deque()  # so that Ctrl-C loses none of them
-    end: tuple[int, events.RunEnded] | None = None  # with its attempt
+    end: End | None = None
     last: Record | None = None
     while True:
         try:
@@ -105,11 +109,12 @@ def _show(view: EventView, record: Record) -> None:
         raise LeftError from None
 
 
-def _end_so_far(end: tuple[int, events.RunEnded] | None, record: Record) -> tuple[int, events.RunEnded] | None:
+def _end_so_far(end: End | None, record: Record) -> End | None:
     """The end of the newest attempt; readings may follow it, and a later attempt clears it."""
-    attempt = record.envelope.attempt
+    attempt, src = record.envelope.attempt, record.envelope.src
     if isinstance(record.event, events.RunEnded):
-        return attempt, record.event
+        known = end if end is not None and end[0] == attempt else (attempt, None, "")
+        return attempt, *one_end(known[1], known[2], record.event, src)
     return end if end is not None and end[0] >= attempt else None
 
 

@@ -81,7 +81,8 @@ def status_line(run: Run, lang: Lang) -> str:
     state, step = run.state, run.state.step
     parts = [f"{text.safe(run.name)} {status_name(run.status, lang)}"]
     if run.alive and not state.under_way:
-        parts.append(phase_name(state.phase.name, lang))
+        waits = state.awaited.what(lang).rstrip(".。") if state.awaited else ""
+        parts.append(text.safe(waits) or phase_name(state.phase.name, lang))
     if step is not None:
         percent = f"{100 * step.step / step.steps_total:.0f} %" if step.steps_total else ""
         place = {"epoch": step.epoch, "epochs": state.epochs, "step": step.step, "total": step.steps_total}

@@ -1,5 +1,6 @@
 """The state of a run: a pure function from its events to one frozen state, shared by every view."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,6 +12,7 @@ from engine.contract.messages import Message
 from engine.contract.scores import merit
 
 MOST_GPUS, MOST_MACHINES, MOST_SAMPLES = 256, 64, 64
+OTHER_RANK = re.compile(r"rank[1-9]\d{0,6}")
 EVALUATING = ("evaluating", "generating", "publishing")
 
 
@@ -54,11 +56,13 @@ class RunState:
     other_hosts: tuple[events.Host, ...] = ()  # the newest reading of each other machine
     gpus: tuple[events.Gpu, ...] = ()  # the newest reading of each, of all machines
     unseen: Message | None = None  # GPUs that its torch cannot use
+    awaited: Message | None = None  # processes that have not come to where all are to meet
     samples: tuple[events.Sample, ...] = ()  # of the newest evaluation and of the previous one
     samples_before: tuple[events.Sample, ...] = ()
     baseline: events.Eval | None = None  # of the model that the run started from, with its samples
     baseline_samples: tuple[events.Sample, ...] = ()
     ended: events.RunEnded | None = None
+    ended_by: Name = ""  # who wrote that, as the stream names it
     ended_before: events.RunEnded | None = None  # the previous attempt
     attempt: Attempt = 0
     planned: Attempt = 0  # the attempt that made the plan
@@ -155,9 +159,36 @@ def reduce(state: RunState, record: Record) -> RunState:
         )
     if isinstance(record.event, events.Phase | events.Step | events.Eval | events.Checkpoint):
         state = replace(state, pace=state.pace.spend(state.phase.name, envelope.mono))
-    clock = max(state.clock, envelope.mono)
+    clock, event = max(state.clock, envelope.mono), record.event
     state = replace(state, last_at=envelope.at, seconds=state.seconds + clock - state.clock, clock=clock)
-    return REDUCERS.get(type(record.event), _unchanged)(state, record.event)
+    if isinstance(event, events.RunEnded):
+        event, by = one_end(state.ended, state.ended_by, event, envelope.src)
+        state = replace(state, ended_by=by)
+    return REDUCERS.get(type(event), _unchanged)(state, event)
+
+
+def one_end(
+    known: events.RunEnded | None, known_by: str, new: events.RunEnded, new_by: str
+) -> tuple[events.RunEnded, str]:
+    """Which of two ends of an attempt counts, and who wrote it.
+
+    If the network between machines fails, both sides live and write an end each. That of rank 0's side counts, in
+    whose stream everything else of the run is; it mentions the other.
+    """
+    if known is None or not (_is_other(known_by) or _is_other(new_by)):
+        return new, new_by
+    if _is_other(known_by) and _is_other(new_by):
+        return known, known_by
+    (end, by), (other, other_by) = sorted([(known, known_by), (new, new_by)], key=lambda one: _is_other(one[1]))
+    both = end.reason == other.reason == "machine_lost"
+    node = other.message.args.get("main", "")
+    mention = {"also_lost" if both else "also_ended": f"{other_by} ({node})" if node else other_by}
+    return replace(end, evidence={**end.evidence, **mention}), by
+
+
+def _is_other(src: str) -> bool:
+    """Whether a stream's writer is a rank other than 0."""
+    return OTHER_RANK.fullmatch(src) is not None
 
 
 def _unchanged(state: RunState, _event: Event) -> RunState:
@@ -174,7 +205,7 @@ def _planned(state: RunState, event: events.Plan) -> RunState:
 
 
 def _phase(state: RunState, event: events.Phase) -> RunState:
-    return replace(state, phase=event)
+    return replace(state, phase=event, awaited=state.awaited if event.name == "meeting" else None)
 
 
 def _stepped(state: RunState, event: events.Step) -> RunState:
@@ -224,7 +255,12 @@ def _gpu(state: RunState, event: events.Gpu) -> RunState:
 
 
 def _noticed(state: RunState, event: events.Notice) -> RunState:
-    return replace(state, unseen=event.message) if event.message.code == "gpu_unseen" else state
+    match event.message.code:
+        case "gpu_unseen":
+            return replace(state, unseen=event.message)
+        case "ranks_awaited":
+            return replace(state, awaited=event.message)
+    return state
 
 
 def _ended(state: RunState, event: events.RunEnded) -> RunState:

@@ -76,6 +76,7 @@ class Run:
             "alive": self.alive,
             "attempt": state.attempt,
             "phase": state.phase.name if self.alive else None,
+            "waits_for": state.awaited.what() if state.awaited and self.alive else None,
             "epoch": step.epoch if step else None,
             "epochs": state.epochs or None,
             "step": step.step if step else None,

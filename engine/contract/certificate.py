@@ -1,6 +1,6 @@
 """How an attempt ended, if not as planned: words, evidence and the one fix, as pure functions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.contract.events import RankFailed, RunEnded
@@ -158,6 +158,34 @@ def silent(
     args |= {"seconds": round(seconds), "phase": phase, "step": step}
     message = Message.of("ended_silent_machine", **args, resume_option=record.resume_option)
     return RunEnded("machine_lost", 1, message, evidence)
+
+
+def stood_still(
+    record: RunRecord,
+    nodes: Sequence[str],
+    pairs: Sequence[Sequence[tuple[int, str]]],
+    since: str,
+    seconds: float,
+    expected: float,
+    phase: str,
+    step: int,
+) -> RunEnded:
+    """No rank got through an exchange; `pairs`: ranks, with their machines, that do not answer each other.
+
+    `expected`: seconds that the largest exchange takes at the rate measured at launch; 0 if unknown.
+    """
+    where = Phrase.of("why.some_connection", nodes=", ".join(dict.fromkeys(nodes)))
+    if pairs:
+        named = tuple(
+            Phrase.of("why.no_answer_between", rank=one[0], node=one[1], other=other[0], other_node=other[1])
+            for one, other in pairs
+        )
+        where = Phrase.of("why.known_connections", pairs=named)
+    args: dict[str, Value] = {"ranks": len(nodes), "since": since, "seconds": round(seconds), "where": where}
+    known = Phrase.of("why.largest_exchange", seconds=f"{expected:.2g}") if expected else ""
+    args |= {"expected": known, "phase": phase, "step": step}
+    message = Message.of("ended_stood_still", **args, resume_option=record.resume_option)
+    return RunEnded("link_lost", 1, message, {})
 
 
 def terminated(record: RunRecord, phase: str) -> RunEnded:

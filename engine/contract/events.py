@@ -283,7 +283,7 @@ class RunEnded(Event):
 
     kind: ClassVar[str] = "run_ended"
     # finished, stopped, paused, orphaned, terminated, refused, busy, diverged, failed, killed, out_of_memory,
-    # out_of_gpu_memory, gpu_failed, hung, machine_restarted, machine_lost
+    # out_of_gpu_memory, gpu_failed, hung, machine_restarted, machine_lost, link_lost
     reason: str
     exit_code: ExitCode
     message: Message

@@ -40,5 +40,6 @@ def measured(world: World, trained: int) -> Message | None:
     if len(world.machines) < 2:
         return None
     rate, sent = bytes_per_second(world), gradient_bytes(trained, world.size)
+    world.rank_status.longest_exchange = sent / rate
     shown = {"rate": f"{rate / 1e6:.4g}", "size": f"{sent / 1e6:.4g}", "seconds": f"{sent / rate:.2g}"}
     return Message.of("network_measured", **shown)

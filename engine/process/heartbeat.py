@@ -41,6 +41,8 @@ class RankStatus:
         self.phase = "starting"
         self.progress = 0
         self.waiting = False
+        self.exchanges = 0  # begun so far: all ranks go through the same ones in one order
+        self.longest_exchange = 0.0  # seconds that the largest of them takes, as measured at launch; 0: unknown
         self.gave_up_waiting = False
         self.orphaned = False  # the process that started this rank, and would have stopped it, is dead
         self._parent = parent_to_watch()
@@ -56,7 +58,8 @@ class RankStatus:
 
     @contextlib.contextmanager
     def waiting_for_others(self) -> Iterator[None]:
-        """Wraps code that waits for other ranks."""
+        """Wraps an exchange: code that waits for other ranks and does nothing else."""
+        self.exchanges += 1
         self.waiting = True
         try:
             yield

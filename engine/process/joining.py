@@ -16,9 +16,11 @@ from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter, last_attempt, next_attempt
 from engine.contract.untrusted import one_line
+from engine.process.attempt import leave
 from engine.process.device_errors import connection_broke, kind_of
 from engine.process.heartbeat import attempt_from_environment, supervised
-from engine.process.job import leave
+from engine.process.job import StopAskedError
+from engine.process.waiting import Waiting
 from engine.process.world import World
 
 FIRST_SECONDS = 3.0  # for which a rank lets rank 0 say why none of them could join
@@ -33,11 +35,21 @@ def joined(run_dir: RunDir) -> World:
         record = run_dir.read_record()
         attempt = attempt or next_attempt(run_dir.events)
     launch, name = (record.launch, record.id) if record else (OURS, "")
+    waiting = Waiting(run_dir)
     try:
-        return World(launch, name)
+        world = World(launch, name, waiting.report)
+        world.attempt = waiting.attempt
+        waiting.over()
+        return world
+    except StopAskedError as stop:  # before all had come
+        reason = "paused" if run_dir.stop_requested() == "pause" else "stopped"
+        waiting.ended(RunEnded(reason, 0, stop.message))
+        leave(0)
     except InputError as error:
         print(harmless(str(error)), file=sys.stderr)
-        _certify(run_dir, RunEnded("refused", error.exit_code, error.message), attempt)
+        end = RunEnded("refused", error.exit_code, error.message)
+        if not waiting.ended(end):
+            _certify(run_dir, end, attempt)
         leave(error.exit_code)
     except Exception as error:
         print(harmless(traceback.format_exc()), file=sys.stderr)

@@ -144,7 +144,7 @@ def _store(given: Mapping[str, str], mine: Hello) -> Store:
     """The store where ranks meet, which rank 0 or its launcher serves; raises InputError."""
     url = given.get(environment.RENDEZVOUS)
     if url is None:
-        _await_name(given.get("MASTER_ADDR", ""), mine.node)
+        await_name(given.get("MASTER_ADDR", ""), mine.node)
     try:
         store: Store = next(rendezvous(url or "env://", timeout=MEETING_LIMIT))[0]
         return store
@@ -154,7 +154,8 @@ def _store(given: Mapping[str, str], mine: Hello) -> Store:
         raise _unmet(given, mine, one_line(error)) from None
 
 
-def _await_name(address: str, node: str) -> None:
+def await_name(address: str, node: str) -> None:
+    """Waits for a name that is still unknown to this machine; raises InputError if it remains so."""
     until = time.monotonic() + NAME_SECONDS
     while address:  # torch says that it is not set
         try:

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -19,23 +19,34 @@ from engine.contract.launch import OURS, Launch
 from engine.contract.messages import InputError
 from engine.contract.processes import boot_id, host_name
 from engine.cpu import placement
-from engine.process import gpu_settings, gradient_sums, places
+from engine.process import gpu_settings, gradient_sums, places, roll_call
 from engine.process.heartbeat import RankStatus
 from engine.process.meeting import COLLECTIVE_LIMIT, YES, computes_on_cpu, meet
 
 T = TypeVar("T")
 
+ERROR_HANDLING = ("TORCH_NCCL_ASYNC_ERROR_HANDLING", "NCCL_ASYNC_ERROR_HANDLING")  # the second is its older name
+TEAR_DOWN, ABORT_AND_TEAR_DOWN = "3", "1"
+DUMP_TIME, DUMP_MILLISECONDS = "TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC", "30000"
+
 
 class World:
     """All ranks of the run, seen from one of them."""
 
-    def __init__(self, launch: Launch = OURS, name: str = "") -> None:
-        """Meets the others; raises InputError. `launch` is what a launcher was asked for, `name` that of the run."""
+    attempt = 0  # its number, if rank 0 began it before all had come
+
+    def __init__(self, launch: Launch = OURS, name: str = "", report: roll_call.Report | None = None) -> None:
+        """Meets the others; raises InputError, and what `report` raises, which is called with who is waited for.
+
+        `launch` is what a launcher was asked for, `name` that of the run.
+        """
         # accelerate would load DeepSpeed for it, which `check` refuses in words.
         self.deepspeed = os.environ.pop("ACCELERATE_USE_DEEPSPEED", "").lower() in YES
         gpu_settings.settle(os.environ)
         asked = computes_on_cpu(os.environ)
         places.settle(os.environ, on_cpu=not torch.accelerator.is_available())
+        self._roll_call = roll_call.called(os.environ, report or roll_call.printing())
+        leave_time_for_the_certificate(os.environ)
         self._meeting = meet(os.environ, launch, name, asked=asked)
         # Ranks that a supervisor started meet through a file, which needs no port that another program might take.
         group = InitProcessGroupKwargs(timeout=COLLECTIVE_LIMIT, init_method=os.environ.get(environment.RENDEZVOUS))
@@ -45,6 +56,7 @@ class World:
         self.rank: int = self.accelerator.process_index
         self.size: int = self.accelerator.num_processes
         self.device: torch.device = self.accelerator.device
+        self._by_nccl = self.size > 1 and dist.get_backend() == "nccl"
         # If the launcher's world differs from this one, every process believes it is rank 0: the RANK variable decides.
         self.is_main: bool = self.accelerator.is_main_process and os.environ.get("RANK", "0") == "0"
         self._place()
@@ -115,7 +127,7 @@ class World:
         if self.size > 1:
             # accelerate would name the GPU by LOCAL_RANK, which is too high where each rank sees a single GPU.
             gpus = None if self.device.type == "cpu" else [self.device.index]
-            with self.rank_status.waiting_for_others():
+            with self._exchange():
                 dist.barrier(device_ids=gpus)
 
     def sum(self, values: list[float], *own: Tensor) -> list[float]:
@@ -127,7 +139,7 @@ class World:
             return [*values, *(value.item() for value in own)]
         kind = torch.float32 if self.device.type == "mps" else torch.float64
         tensor = placement.copied(torch.tensor(values, dtype=kind), self.device)
-        with self.rank_status.waiting_for_others():
+        with self._exchange():
             dist.all_reduce(tensor)
             found = torch.cat([tensor, *(value.to(kind).view(1) for value in own)]) if own else tensor
             return cast(list[float], found.tolist())
@@ -135,14 +147,14 @@ class World:
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Sums every parameter's gradient over all ranks, in place; a missing gradient counts as zero."""
         if self.size > 1:
-            with self.rank_status.waiting_for_others():
+            with self._exchange():
                 gradient_sums.sum_gradients(parameters)
 
     def gather(self, items: list[Any]) -> list[Any]:
         """The items of all ranks in one list, rank 0's first, on every rank."""
         if self.size == 1:
             return items
-        with self.rank_status.waiting_for_others():
+        with self._exchange():
             return cast(list[Any], gather_object(items))
 
     def everyone(self, value: bool) -> bool:
@@ -154,9 +166,21 @@ class World:
         if self.size == 1:
             return value
         box = [value]
-        with self.rank_status.waiting_for_others():
+        with self._exchange():
             dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
+
+    @contextlib.contextmanager
+    def _exchange(self) -> Iterator[None]:
+        """Wraps an exchange; raises RuntimeError after one that NCCL gave up, whose result is not to be used."""
+        with self.rank_status.waiting_for_others():
+            yield
+            if self.exchange_failed():
+                raise RuntimeError("NCCL communicator was aborted: an exchange with another rank failed.")
+
+    def exchange_failed(self) -> bool:
+        """Whether NCCL has found an error in an exchange, or given one up; other backends raise their errors."""
+        return self._by_nccl and _error_of_the_group(self.device) != "SUCCESS"
 
     def remove_rendezvous_file(self) -> None:
         """Removes the file that the ranks met through, if nothing else is left to do it."""
@@ -166,6 +190,33 @@ class World:
     def end(self) -> None:
         """Leaves the process group in an orderly way."""
         self.accelerator.end_training()
+
+
+def _error_of_the_group(device: torch.device) -> str:
+    """The name of the error that torch has found in the group's exchanges; SUCCESS if none."""
+    group = dist.group.WORLD  # None once this rank has left it
+    return "SUCCESS" if group is None else str(group._get_backend(device).get_error().name)
+
+
+def leave_time_for_the_certificate(given: MutableMapping[str, str]) -> None:
+    """Has NCCL's watchdog end a rank, but not before our own watch could; values that a user has set stay.
+
+    To be called before the group is made. When an exchange fails, as when its other end is gone, a thread of torch
+    notices it within a second, waits for four times `DUMP_TIME`, and ends the process, so that nothing can use the
+    result; the main thread waits for the GPU all the while. `peers` needs up to 40 s to be sure of a silent machine and
+    20 s to write that down, but torch's own 4 × 15 s are not more than that: so they are 4 × 30 s.
+
+    It must end the process by itself too, should ours not: 3, torch's default, does so and leaves the exchange as it
+    is, which therefore never completes with wrong data. torchrun sets 1 where nothing is set: that aborts the exchange
+    first, and for a moment the main thread computes with what is in its buffers. 1 under torchrun is therefore taken
+    for torchrun's. 2, which only aborts, and 0, which does nothing, are a user's: `World` asks after each exchange.
+    The monitor of that thread (TORCH_NCCL_ENABLE_MONITORING, by default 8 minutes) is left as it is: it only ends a
+    process whose thread hangs in a call of the driver.
+    """
+    name = next((name for name in ERROR_HANDLING if name in given), ERROR_HANDLING[0])
+    if name not in given or ("TORCHELASTIC_RUN_ID" in given and given[name] == ABORT_AND_TEAR_DOWN):
+        given[name] = TEAR_DOWN
+    given.setdefault(DUMP_TIME, DUMP_MILLISECONDS)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

@@ -28,7 +28,7 @@ from engine.data.parquet_rows import RowSource
 from engine.data.token_store import TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
 from engine.models.seq2seq.padded import micro_batch
-from engine.process.job import execute
+from engine.process.attempt import execute
 from engine.process.world import World
 from engine.training.loop import train
 from tests.engine.models.causal.exact import SLIDING
@@ -107,7 +107,7 @@ def one_thread_on_the_cpu() -> Iterator[None]:
 def no_stacks_of_the_tests_own_process() -> Iterator[None]:
     """Runs in this process leave its faulthandler to pytest; a rank has one attempt to a process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("engine.process.job.write_stacks_on_request", lambda _path: None)
+        patch.setattr("engine.process.attempt.write_stacks_on_request", lambda _path: None)
         yield
 
 

@@ -24,8 +24,8 @@ from engine.data.references import references, rows_replied
 from engine.models import freezing
 from engine.models.on_device import find_head, network_of
 from engine.process import gradient_sums
+from engine.process.attempt import execute
 from engine.process.gradient_sums import SumsAhead
-from engine.process.job import execute
 from engine.process.world import World
 from engine.training.evaluation import Evaluator
 from engine.training.loop import train

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from engine.contract.rundir import RunDir
-from engine.process.job import execute, leave
+from engine.process.attempt import execute, leave
 from engine.process.world import World
 from engine.training import checkpoint
 from engine.training.loop import train

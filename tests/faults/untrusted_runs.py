@@ -18,7 +18,7 @@ from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.stream import Listener
-from engine.process.job import execute
+from engine.process.attempt import execute
 from engine.process.world import World
 from engine.training import checkpoint
 from engine.training.loop import train
@@ -64,7 +64,7 @@ class UntrustedRuns:
         with pytest.MonkeyPatch.context() as patch, left_as_found(), within(LIMIT):
             patch.setenv("ACCELERATE_USE_CPU", "true")
             patch.setattr(
-                "engine.process.job.write_stacks_on_request", lambda _path: None
+                "engine.process.attempt.write_stacks_on_request", lambda _path: None
             )  # the stacks here are pytest's
             ended = execute(World(), run_dir, train, listener)
         return Outcome(ended, run_dir, self.output)

@@ -48,6 +48,12 @@ class Network:
         tool("ip", "-n", space, "addr", "add", f"{self.addresses[name]}/24", "dev", device)
         tool("ip", "-n", space, "link", "set", device, "up")
 
+    def cut(self, name: str, other: str) -> None:
+        """Loses all that two machines send each other, and nothing else."""
+        for here, there in ((name, other), (other, name)):
+            nobody = ("lladdr", "02:00:00:00:00:99", "nud", "permanent", "dev", "cable")
+            tool("ip", "-n", self.namespace(here), "neigh", "replace", self.addresses[there], *nobody)
+
     def limit(self, name: str, megabits: int) -> None:
         """Limits what a machine sends, in Mbit/s."""
         bucket = ("tbf", "rate", f"{megabits}mbit", "burst", "64kb", "latency", "500ms")

@@ -13,7 +13,7 @@ LIMIT = 240.0  # seconds
 
 
 class Ranks:
-    """Two ranks of one run, each as if on a machine of its own."""
+    """The ranks of one run, each as if on a machine of its own."""
 
     def __init__(self, folder: Path, processes: Sequence[subprocess.Popen[bytes]]) -> None:
         self.folder, self.processes = folder, processes
@@ -39,9 +39,10 @@ def started(
     port: int,
     *,
     nodes: Sequence[str],
-    within: Sequence[Sequence[str]] = ((), ()),
+    within: Sequence[Sequence[str]] = ((), (), ()),
     env: Mapping[str, str] | None = None,
     launcher: Sequence[str] = (),
+    program: Sequence[str] = ("-m", "engine.train"),
 ) -> Iterator[Ranks]:
     """The ranks of a run, each given its own path to the run's folder; `within` are commands that start each."""
     processes = []
@@ -52,7 +53,7 @@ def started(
             with (folder / f"rank{rank}.txt").open("wb") as output:
                 processes.append(
                     subprocess.Popen(
-                        [*within[rank], *launcher, sys.executable, "-P", "-m", "engine.train", str(run_dir)],
+                        [*within[rank], *launcher, sys.executable, "-P", *program, str(run_dir)],
                         env={**os.environ, "LC_ALL": "C.UTF-8", **place, **meeting, **(env or {})},
                         stdin=subprocess.DEVNULL,
                         stdout=output,

@@ -137,6 +137,7 @@ def test_no_escape_gets_through_the_table(run: Run, capsys: pytest.CaptureFixtur
 def test_every_end_status_has_a_chinese_name() -> None:
     source = (Path(events.__file__).parent / "certificate.py").read_text()
     reasons = {"finished", "stopped", "paused", "orphaned", "terminated", "refused", "busy", "diverged"}
-    reasons |= {word for word in ("failed", "out_of_memory", "killed", "hung", "machine_restarted") if word in source}
+    certified = ("failed", "out_of_memory", "killed", "hung", "machine_restarted", "machine_lost", "link_lost")
+    reasons |= {word for word in certified if word in source}
     assert reasons <= set(STATES)
     assert status_name("out_of_memory", "en") == "out of memory"

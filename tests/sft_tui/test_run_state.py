@@ -36,6 +36,53 @@ def test_the_state_shows_where_the_run_is(record: Put) -> None:
     assert state.evaluation == EVAL
 
 
+def lost(node: str, seen_from: str) -> events.RunEnded:
+    """The end of a run whose ranks lost sight of each other, as one side writes it."""
+    return events.RunEnded("machine_lost", 1, Message.of("ended_silent_machine", node=node, main=seen_from))
+
+
+def written_by(src: str, record: Record) -> Record:
+    return dataclasses.replace(record, envelope=dataclasses.replace(record.envelope, src=src))
+
+
+@pytest.mark.parametrize("first", ["rank0", "rank1"])
+def test_of_two_sides_that_live_that_of_rank_0_is_the_end(record: Put, first: str) -> None:
+    ends = [written_by("rank0", record(lost("oak", "ash"))), written_by("rank1", record(lost("ash", "oak")))]
+    if first == "rank1":
+        ends.reverse()
+    state = reported(record(STARTED), *ends)
+    assert state.ended is not None
+    assert (state.ended.message.args["node"], state.ended_by) == ("oak", "rank0")
+    assert state.ended.evidence == {"also_lost": "rank1 (oak)"}
+    kept = read_as(RunState, json.loads(json.dumps(as_json(state))))
+    assert kept.ended is not None
+    assert (kept.ended.evidence, kept.ended_by) == (state.ended.evidence, "rank0")
+
+
+def test_an_end_that_only_another_rank_could_write_counts(record: Put) -> None:
+    ends = [written_by(f"rank{rank}", record(lost("ash", node))) for rank, node in ((1, "oak"), (2, "elm"))]
+    state = reported(record(STARTED), *ends)
+    assert state.ended == lost("ash", "oak")
+
+
+def test_an_end_of_another_kind_is_mentioned_as_such(record: Put) -> None:
+    state = reported(record(ENDED), written_by("rank3", record(lost("ash", "oak"))))
+    assert state.ended is not None
+    assert (state.ended.reason, state.ended.evidence["also_ended"]) == (ENDED.reason, "rank3 (oak)")
+
+
+def test_a_later_attempt_has_its_own_end(record: Put) -> None:
+    state = reported(record(lost("oak", "ash")), written_by("rank1", record(lost("ash", "oak"), 2)))
+    assert state.ended == lost("ash", "oak")
+
+
+def test_who_is_awaited_is_known_until_all_have_come(record: Put) -> None:
+    missing = events.Notice(Message.of("ranks_awaited", there=1, ranks=2, missing="1"))
+    waiting = reported(record(events.Phase("meeting", 1, 2)), record(missing))
+    assert waiting.awaited == missing.message
+    assert reduce(waiting, record(events.Phase("loading"))).awaited is None
+
+
 def test_tokens_a_second_count_the_whole_step(record: Put) -> None:
     assert reported(record(step(1))).tokens_per_second == pytest.approx(900 / 0.45)
     assert reported().tokens_per_second == 0

@@ -184,6 +184,38 @@ def test_a_run_that_another_machine_sees_under_another_path_is_alive(new_run: Ne
     assert (read_run(run_dir).status, len(ends(run_dir))) == ("killed", 1)
 
 
+def test_of_two_certificates_that_of_rank_0s_side_is_shown(new_run: NewRun) -> None:
+    """The cable was pulled, and both machines live: each side wrote one."""
+
+    def lost(node: str, seen_from: str) -> events.RunEnded:
+        message = Message.of(
+            "ended_silent_machine",
+            rank=1,
+            node=node,
+            main=seen_from,
+            since="12:00:00",
+            phase="training",
+            seconds=41,
+            step=7,
+            resume_option="sft-tui resume sft-1",
+        )
+        return events.RunEnded("machine_lost", 1, message)
+
+    run_dir = new_run("sft-1", [STARTED, PLAN, step(7), lost("oak", "ash")])
+    other = Record(Envelope("2026-01-01T00:00:00+00:00", 1.0, 1, "rank1", 1), lost("ash", "oak"))
+    run_dir.events_of(1).write_bytes(encode(other))
+    run = read_run(run_dir)
+    assert run.state.ended is not None
+    assert (run.status, run.state.ended.message.args["node"]) == ("machine_lost", "oak")
+    code = follow(run_dir, PlainView("en", sys.stdout, sys.stdout), "en")
+    assert code == 1
+    said = CliRunner().invoke(main.cli, ["status", "sft-1", "--logs", str(run_dir.path.parent)]).output
+    assert "on oak gave no sign of life" in said
+    assert "on ash gave no sign of life" not in said
+    assert "rank1 (oak) wrote such an end too" in said
+    assert len(ends(run_dir)) == 1
+
+
 def test_an_attempt_without_events_is_certified_too(new_run: NewRun) -> None:
     run_dir = new_run("sft-1", [STARTED, PLAN, step(7), ENDED])
     write_json(run_dir.processes, {"attempt": 2, "supervisor": {}, "ranks": []})

@@ -7,7 +7,7 @@ import pytest
 
 from engine.contract import certificate
 from engine.contract.config import to_json
-from engine.contract.events import RankFailed
+from engine.contract.events import Envelope, RankFailed, Record, RunEnded, decode, encode
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
 from engine.contract.record import RunRecord
@@ -35,6 +35,21 @@ def test_a_rank_that_ran_out_of_memory_gets_the_same_fix() -> None:
     end = certificate.failed(record(micro_batch_tokens=4096), 0, failure, "rank0.log")
     assert end.apply == {"micro_batch_tokens": 2048}
     assert end.evidence["traceback"] == "trace"
+
+
+def test_a_connection_between_machines_is_named_as_far_as_it_is_known() -> None:
+    nodes, pair = ["ash", "ash", "oak"], [(1, "ash"), (2, "oak")]
+    known = certificate.stood_still(record(), nodes, [pair], "12:00:00", 301.0, 4.2, "training", 7)
+    assert (known.reason, known.exit_code) == ("link_lost", 1)
+    assert "These do not answer each other: rank 1 on ash and rank 2 on oak." in known.message.what()
+    assert "the largest takes 4.2 s" in known.message.what()
+    line = encode(Record(Envelope("2026-01-01T00:00:00+00:00", 1.0, 1, "rank0", 1), known))
+    again = decode(line)
+    assert again is not None
+    assert isinstance(again.event, RunEnded)
+    assert again.event.message.what("zh") == known.message.what("zh")
+    unknown = certificate.stood_still(record(), nodes, [], "12:00:00", 301.0, 0.0, "training", 7)
+    assert "between some of the machines is broken (ash, oak)" in unknown.message.what()
 
 
 def test_an_end_names_the_command_that_resumes() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 from engine.contract.rundir import RunDir
-from engine.process.job import execute, leave
+from engine.process.attempt import execute, leave
 from engine.process.world import World
 from engine.training.checkpoint import CheckpointWriter
 from engine.training.loop import train

@@ -35,6 +35,7 @@ def test_a_short_sum_says_what_the_gradients_of_a_step_take(summed: tuple[Any, l
     assert message is not None
     assert message.args == {"rate": "100", "size": "200", "seconds": "2"}
     assert sizes == [1, BUCKET_ELEMENTS // 16, BUCKET_ELEMENTS]
+    assert world.rank_status.longest_exchange == pytest.approx(2.0)
 
 
 def test_a_slow_network_is_not_busy_for_long(summed: tuple[Any, list[int]], monkeypatch: pytest.MonkeyPatch) -> None:

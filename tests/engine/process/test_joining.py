@@ -13,8 +13,9 @@ from engine.contract.launch import Launch
 from engine.contract.messages import InputError
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
-from engine.process import joining
+from engine.process import joining, roll_call
 from engine.process.joining import joined
+from engine.process.roll_call import Awaited
 from sft_tui.runs import read_run
 from tests.engine.conftest import reported
 from tests.engine.test_train import free_port
@@ -43,7 +44,7 @@ def run_dir(make_run: Callable[..., RunDir], tmp_path: Path) -> RunDir:
 def leaves(run_dir: RunDir, patch: pytest.MonkeyPatch, error: Exception, rank: int = 0) -> tuple[int, list[Event]]:
     """How a rank that meets with an error ends, and what is then in the run's stream."""
 
-    def world(_launch: Launch, _name: str) -> None:
+    def world(_launch: Launch, _name: str, _report: object) -> None:
         raise error
 
     patch.setenv("RANK", str(rank))
@@ -147,3 +148,38 @@ def test_a_port_in_use_ends_rank_0_with_a_certificate(make_run: Callable[..., Ru
 def test_a_run_without_a_record_is_left_to_the_job(tmp_path: Path) -> None:
     assert joined(RunDir(tmp_path)).size == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("asked", "reason"), [("stop", "stopped"), ("pause", "paused")])
+def test_a_run_that_is_stopped_while_it_waits_ends_as_asked(
+    run_dir: RunDir, monkeypatch: pytest.MonkeyPatch, asked: str, reason: str
+) -> None:
+    def world(_launch: Launch, _name: str, report: Callable[[Awaited], None]) -> None:
+        for _ in range(2):
+            report(Awaited(0, 2, "ash", 29500, (1,), 0.0))
+            run_dir.request_stop(asked)
+
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(roll_call, "SAY_SECONDS", 0.0)
+    monkeypatch.setattr(joining, "World", world)
+    with pytest.raises(SystemExit) as left:
+        joined(run_dir)
+    end = reported(run_dir)[-1].event
+    assert isinstance(end, RunEnded)
+    assert (left.value.code, end.reason, end.exit_code) == (0, reason, 0)
+    assert {record.envelope.attempt for record in reported(run_dir)} == {1}
+
+
+def test_missing_ranks_end_the_attempt_that_waited_for_them(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    def world(_launch: Launch, _name: str, report: Callable[[Awaited], None]) -> None:
+        report(Awaited(0, 2, "ash", 29500, (1,), 0.0))
+        raise InputError("meeting_incomplete", absent="1", ranks=2, seconds=1800)
+
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(roll_call, "SAY_SECONDS", 0.0)
+    monkeypatch.setattr(joining, "World", world)
+    with pytest.raises(SystemExit) as left:
+        joined(run_dir)
+    kinds = [record.event.kind for record in reported(run_dir)]
+    assert (left.value.code, kinds) == (2, ["phase", "notice", "run_ended"])
+    assert {record.envelope.attempt for record in reported(run_dir)} == {1}

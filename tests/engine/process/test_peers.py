@@ -1,6 +1,7 @@
 """Two or three ranks of one run in this process, which watch each other over a store as those of machines do."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,45 +14,14 @@ from torch.distributed import DistStoreError, PrefixStore, TCPStore  # type: ign
 from engine.contract.events import RankFailed, RunEnded
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader, EventWriter
-from engine.process import peers
+from engine.process import connections, peers
 from engine.process.heartbeat import RankStatus
-from engine.process.peers import GONE, PeerWatch, Signs, Silence
+from engine.process.peers import PeerWatch
+from engine.process.signs import LEAST_SECONDS, longest_exchange
 from tests.processes import until
 
 LIMIT = 30.0  # seconds
 NODES = ["ash", "oak", "elm"]
-
-
-# --- what counts as silence
-
-
-def test_a_rank_is_silent_if_its_counter_stands_still() -> None:
-    signs = Signs([1, 2], 0.0)
-    for now in range(1, 60):
-        signs.read(1, str(now), float(now))
-        signs.read(2, "7", float(now))
-        assert signs.silent(float(now), 40.0) == (Silence(2, now - 1.0) if now > 41 else None)
-
-
-def test_a_rank_that_is_heard_again_is_not_silent() -> None:
-    signs = Signs([1], 0.0)
-    assert signs.silent(9.0, 8.0) == Silence(1, 9.0)
-    signs.read(1, "1", 9.5)
-    assert signs.silent(10.0, 8.0) is None
-
-
-def test_a_rank_that_ended_in_order_is_not_missed() -> None:
-    signs = Signs([1], 0.0)
-    signs.read(1, GONE, 1.0)
-    assert [signs.silent(float(now), 8.0) for now in range(2, 60, 5)] == [None] * 12
-
-
-def test_a_process_that_was_suspended_blames_nobody() -> None:
-    signs = Signs([1], 0.0)
-    assert signs.silent(1.0, 40.0) is None
-    assert signs.silent(3600.0, 40.0) is None  # it did not look for an hour
-    looks = [signs.silent(3600.0 + second, 40.0) for second in range(1, 42)]
-    assert looks == [None] * 40 + [Silence(1, 41.0)]
 
 
 # --- on a store
@@ -87,7 +57,12 @@ def ranks(make_run: Callable[..., RunDir], left: list[int]) -> Iterator[Callable
         store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         for number in range(size):
             world: Any = SimpleNamespace(
-                rank=number, size=size, is_main=not number, nodes=NODES[:size], rank_status=RankStatus()
+                rank=number,
+                size=size,
+                is_main=not number,
+                nodes=NODES[:size],
+                rank_status=RankStatus(),
+                exchange_failed=lambda: False,
             )
             path = run_dir.events if not number else run_dir.events_of(number)
             log = EventWriter(path, f"rank{number}", 1)
@@ -215,7 +190,13 @@ def test_without_a_cause_the_error_itself_is_reported(ranks: Start, monkeypatch:
     assert first.ends() == []
 
 
-@pytest.mark.parametrize("said", ["x", "[]", "[99, 1]", '["0", 1]', "null", "[1, NaN]", "[1, 1e999]", "[" * 100_000])
+ODD = [
+    *("x", "[]", "[99, 1]", '["0", 1]', "null", "[1, NaN]", "[1, 1e999]", "[" * 60_000, "[1, " + "0" * 70_000 + "1]"),
+    *('[9, "ab"]', "[9, [[0, 7]]]", "[9, [[0]]]", "[9, [5]]", '[9, [["0", "1"]]]', "[true, [[]]]"),
+]
+
+
+@pytest.mark.parametrize("said", ODD)
 def test_anything_on_the_store_is_survived(
     ranks: Start, left: list[int], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,12 +204,141 @@ def test_anything_on_the_store_is_survived(
     monkeypatch.setattr(peers, "SILENT_SECONDS", 60.0)
     first, second = ranks(2)
     store = PrefixStore("x", first.server)
-    for name in (peers.SILENT, peers.FAILED):
+    for name in (peers.SILENT, peers.STILL, peers.FAILED):
         store.set(name, said)
     count = second.watch._count
     until(lambda: second.watch._count > count + 3, LIMIT)
     assert left == []
     assert second.watch._found is None
+
+
+# --- all wait in one exchange
+
+
+def stand_still(watched: list[Rank], exchange: int = 7) -> None:
+    """Has these ranks wait in one exchange."""
+    for one in watched:
+        one.world.rank_status.exchanges, one.world.rank_status.waiting = exchange, True
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch, left: list[int]) -> None:
+    """No exchange may take longer than a moment."""
+    del left  # with its other times
+    monkeypatch.setattr(peers, "longest_exchange", lambda _expected: 0.6)
+    monkeypatch.setattr(peers, "SILENT_SECONDS", 60.0)
+    monkeypatch.setattr(peers, "UNANSWERED_SECONDS", 0.1)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_connection_that_fails_between_two_others_ends_the_run_by_name(
+    ranks: Start, left: list[int], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(PeerWatch, "_others", lambda watch: {"10.0.0.9": 2 - 2 * (watch._world.rank == 2)})
+    monkeypatch.setattr(connections, "unanswered", lambda: {"10.0.0.9", "10.7.7.7"})
+    watched = ranks(3)
+    stand_still(watched)
+    until(lambda: len(left) == 3, LIMIT)
+    first, second, third = watched
+    (end,) = first.ends()
+    assert (end.reason, end.exit_code, end.message.code) == ("link_lost", 1, "ended_stood_still")
+    assert "All 3 processes have waited in one exchange" in end.message.what()
+    named = "These do not answer each other: rank 0 on ash and rank 2 on elm, rank 1 on oak and rank 2 on elm."
+    assert named in end.message.what()
+    assert "ash 上的进程 0 与 elm 上的进程 2" in end.message.what("zh")
+    assert (second.ends(), third.ends()) == ([], [])  # they only print it
+    assert capfd.readouterr().err.count("have waited in one exchange") == 3
+
+
+@pytest.mark.usefixtures("at_once")
+def test_where_no_rank_knows_more_all_machines_are_named(ranks: Start, left: list[int]) -> None:
+    watched = ranks(2)
+    stand_still(watched)
+    until(lambda: len(left) == 2, LIMIT)
+    (end,) = watched[0].ends()
+    assert "The connection between some of the machines is broken (ash, oak)" in end.message.what()
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_rank_that_still_computes_is_waited_for(ranks: Start, left: list[int]) -> None:
+    watched = ranks(3)
+    stand_still(watched[:2])
+    began = time.monotonic()
+    until(lambda: time.monotonic() - began > 1.0, LIMIT)
+    assert left == []
+
+
+def test_a_slow_exchange_is_waited_for(ranks: Start, left: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes a minute on this network may take half an hour."""
+    asked: list[float] = []
+    longest = longest_exchange
+
+    def limit(expected: float) -> float:
+        asked.append(longest(expected))
+        return asked[-1]
+
+    monkeypatch.setattr(peers, "longest_exchange", limit)
+    watched = ranks(2)
+    watched[0].world.rank_status.longest_exchange = 60.0
+    stand_still(watched)
+    until(lambda: asked[-3:] == [1800.0] * 3, LIMIT)
+    assert left == []
+    assert longest(0.0) == LEAST_SECONDS
+
+
+# --- an end in time
+
+
+def test_an_end_that_cannot_be_written_is_printed_in_time(
+    ranks: Start, left: list[int], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The run's folder may be on the machine that is gone."""
+    monkeypatch.setattr(peers, "WRITE_SECONDS", 0.2)
+    monkeypatch.setattr(peers, "CAUSE_SECONDS", 0.8)
+    first, second = ranks(2)
+    stuck = threading.Event()
+    monkeypatch.setattr(first.watch, "_log", SimpleNamespace(write=lambda _end: stuck.wait(LIMIT)))
+    monkeypatch.setattr(RunDir, "read_record", lambda _: stuck.wait(LIMIT))
+    second.watch.stop(in_order=False)
+    certifying = threading.Thread(target=first.watch.certify, args=(failure(0, waiting=True),), daemon=True)
+    certifying.start()
+    until(lambda: 1 in left, LIMIT)
+    assert "Rank 1 on oak gave no sign of life" in capfd.readouterr().err
+    stuck.set()
+    certifying.join(LIMIT)
+
+
+def test_an_end_says_what_it_was_given_of_the_run(ranks: Start, make_run: Callable[..., RunDir]) -> None:
+    first, second = ranks(2)
+    first.watch.about(make_run(processes=2).read_record(), lambda: 41)
+    second.watch.stop(in_order=False)
+    until(lambda: first.ends() != [], LIMIT)
+    (end,) = first.ends()
+    assert (end.message.args["step"], end.message.args["resume_option"]) == (41, "--resume")
+
+
+def test_an_exchange_that_nccl_gave_up_names_the_silent_rank(ranks: Start, left: list[int]) -> None:
+    """Its main thread waits for the GPU and would never raise an error."""
+    first, second = ranks(2)
+    second.watch.stop(in_order=False)
+    first.world.exchange_failed = lambda: True
+    until(lambda: left == [1], LIMIT)
+    (end,) = first.ends()
+    assert (end.reason, end.message.args["node"]) == ("machine_lost", "oak")
+
+
+def test_an_exchange_that_nccl_gave_up_without_a_cause_ends_the_rank(
+    ranks: Start, left: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even while it saves: the checkpoint could hold what the exchange left."""
+    monkeypatch.setattr(peers, "CAUSE_SECONDS", 0.3)
+    first, _ = ranks(2)
+    first.world.rank_status.phase = "saving"
+    first.world.exchange_failed = lambda: True
+    until(lambda: 1 in left, LIMIT)
+    (end,) = first.ends()
+    assert (end.reason, end.message.args["rank"]) == ("failed", 0)
+    assert "NCCL" in end.message.what()
 
 
 def test_one_machine_has_nothing_to_watch(cpu_world: Any, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import os
 import random
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import torch
 from torch import nn
 
 from engine.contract.messages import BusyError, InputError
-from engine.process import gradient_sums
+from engine.process import gradient_sums, world
+from engine.process.device_errors import connection_broke
 from engine.process.world import World, seed_step
 
 if TYPE_CHECKING:
@@ -131,6 +133,69 @@ def test_cuda_numbers_gpus_as_the_driver_does_unless_asked_otherwise(monkeypatch
     monkeypatch.delenv("CUDA_DEVICE_ORDER")
     World()
     assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+ASYNC, OLD_ASYNC, DUMP = *world.ERROR_HANDLING, world.DUMP_TIME
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, {ASYNC: "3", DUMP: "30000"}),
+        ({"TORCHELASTIC_RUN_ID": "x", ASYNC: "1"}, {ASYNC: "3", DUMP: "30000"}),  # torchrun's own
+        ({"TORCHELASTIC_RUN_ID": "x", ASYNC: "0"}, {ASYNC: "0", DUMP: "30000"}),
+        ({ASYNC: "1", DUMP: "5"}, {ASYNC: "1", DUMP: "5"}),
+        ({OLD_ASYNC: "2"}, {OLD_ASYNC: "2", DUMP: "30000"}),
+    ],
+)
+def test_nccl_leaves_time_for_the_certificate_unless_a_user_decided(
+    given: dict[str, str], found: dict[str, str]
+) -> None:
+    world.leave_time_for_the_certificate(given)
+    assert {name: value for name, value in given.items() if name != "TORCHELASTIC_RUN_ID"} == found
+
+
+def test_nccls_settings_are_set_before_the_ranks_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They make their group then, and NCCL reads its environment only once."""
+    found: list[tuple[str | None, ...]] = []
+    monkeypatch.delenv(ASYNC, raising=False)
+    meet = world.meet
+
+    def seen(given: Mapping[str, str], *more: Any, **asked: Any) -> Any:
+        found.append((given.get(ASYNC), given.get(DUMP)))
+        return meet(given, *more, **asked)
+
+    monkeypatch.setattr(world, "meet", seen)
+    World()
+    assert found == [("3", "30000")]
+
+
+@pytest.mark.parametrize("error", ["SUCCESS", "TIMEOUT", "COMM_ERROR", "REMOTE_ERROR"])
+def test_what_an_exchange_left_that_nccl_gave_up_is_not_used(monkeypatch: pytest.MonkeyPatch, error: str) -> None:
+    """With some settings it only aborts the exchange, which then seems to be complete."""
+    one = World()
+    monkeypatch.setattr(one, "size", 2)
+    monkeypatch.setattr(one, "_by_nccl", True)
+    monkeypatch.setattr(world, "_error_of_the_group", lambda _device: error)
+    monkeypatch.setattr(world, "gather_object", lambda items: items * 2)
+    assert one.exchange_failed() == (error != "SUCCESS")
+    if error == "SUCCESS":
+        assert one.gather([7]) == [7, 7]
+        return
+    with pytest.raises(RuntimeError) as failed:
+        one.gather([7])
+    assert connection_broke(failed.value)
+
+
+def test_every_exchange_has_a_number(cpu_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All ranks count the same ones."""
+    monkeypatch.setattr(cpu_world, "size", 2)
+    monkeypatch.setattr(world, "gather_object", lambda items: items)
+    begun = cpu_world.rank_status.exchanges
+    cpu_world.gather([1])
+    monkeypatch.setattr(torch.distributed, "barrier", lambda **_: None)
+    cpu_world.wait()
+    assert cpu_world.rank_status.exchanges == begun + 2
 
 
 @pytest.mark.parametrize(("device", "named"), [("cuda:0", [0]), ("cuda:1", [1]), ("cpu", None)])

@@ -22,7 +22,8 @@ from engine.contract.rundir import RunDir
 from engine.models import freezing
 from engine.models.on_device import divided
 from engine.models.sharding import Shards
-from engine.process.job import Job, execute
+from engine.process.attempt import execute
+from engine.process.job import Job
 from engine.process.world import World
 from engine.training import optim, trial
 from engine.training.loop import train

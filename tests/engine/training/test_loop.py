@@ -473,7 +473,7 @@ def test_training_a_t5_loads_no_unneeded_modules(
     import sys
     from pathlib import Path
     from engine.contract.rundir import RunDir
-    from engine.process.job import execute
+    from engine.process.attempt import execute
     from engine.training.loop import train
     from engine.process.world import World
     world = World()
