@@ -173,7 +173,11 @@ def test_a_link_that_goes_down_in_a_step_ends_both_machines(
     for path, other in ((run_dir.events, machines[1]), (run_dir.events_of(1), machines[0])):
         (end,) = ends(path)
         assert (end.reason, end.message.args["node"]) == ("machine_lost", other)
-    assert runs.read_run(run_dir).status == "machine_lost"
+    run = runs.read_run(run_dir)
+    assert run.status == "machine_lost"
+    assert run.state.ended is not None
+    assert run.state.ended.message.args["node"] == machines[1]  # as rank 0's side saw it
+    assert run.state.ended.evidence["also_lost"] == f"rank1 ({machines[1]})"
 
 
 @pytest.mark.parametrize("killed", [0, 1])
