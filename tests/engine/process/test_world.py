@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from engine.contract.messages import BusyError, InputError
-from engine.process import gradient_sums, world
+from engine.process import gradient_sums, meeting, world
 from engine.process.device_errors import connection_broke
 from engine.process.world import World, seed_step
 
@@ -159,7 +159,7 @@ def test_nccls_settings_are_set_before_the_ranks_meet(monkeypatch: pytest.Monkey
     """They make their group then, and NCCL reads its environment only once."""
     found: list[tuple[str | None, ...]] = []
     monkeypatch.delenv(ASYNC, raising=False)
-    meet = world.meet
+    meet = meeting.meet
 
     def seen(given: Mapping[str, str], *more: Any, **asked: Any) -> Any:
         found.append((given.get(ASYNC), given.get(DUMP)))
