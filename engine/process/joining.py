@@ -10,7 +10,7 @@ from engine.contract import certificate
 from engine.contract.events import Event, RankFailed, RunEnded
 from engine.contract.harmless import harmless
 from engine.contract.launch import OURS
-from engine.contract.messages import InputError
+from engine.contract.messages import BusyError, InputError
 from engine.contract.processes import host_name
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
@@ -48,7 +48,7 @@ def joined(run_dir: RunDir) -> World:
     except InputError as error:
         print(harmless(str(error)), file=sys.stderr)
         end = RunEnded("refused", error.exit_code, error.message)
-        if not waiting.ended(end):
+        if not waiting.ended(end) and not isinstance(error, BusyError):  # or else other ranks write to the stream
             _certify(run_dir, end, attempt)
         leave(error.exit_code)
     except Exception as error:
@@ -60,7 +60,8 @@ def joined(run_dir: RunDir) -> World:
             log = run_dir.trainer_output if run_dir.trainer_output.exists() else run_dir.events
             end = certificate.failed(record, failure.rank, failure, str(log))
             print(harmless(end.message.text()), file=sys.stderr)
-            _certify(run_dir, end, attempt)
+            if not waiting.ended(end):
+                _certify(run_dir, end, attempt)
         leave(1)
 
 
