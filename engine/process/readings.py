@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 
 from engine.contract.machine.host import Monitor, Watched
 from engine.contract.messages import Message
+from engine.process.attempt import stream_of
 from engine.process.heartbeat import supervised
-from engine.process.job import Job, stream_of
+from engine.process.job import Job
 from engine.process.world import World
 
 
