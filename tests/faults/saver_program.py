@@ -21,7 +21,7 @@ from engine.contract.manifest import FrozenFile, Manifest
 from engine.contract.outputdir import OutputDir
 from engine.training import checkpoint
 from tests.faults.invariants import NEW, assert_survives_a_publication, assert_survives_a_record, assert_survives_a_save
-from tests.faults.tiny import Tiny, frozen_entry, load, save_and_prune
+from tests.faults.tiny import Tiny, frozen_entry, load, published_mark, save_and_prune
 
 WHEN = 400  # the call that strace lets fail, counted from 1; more than a save, or the start of torch, makes of any kind
 NOWHERE, NOTHING = "/nowhere/at/all", 1 << 20  # a path that leads nowhere, a descriptor of nothing
@@ -161,7 +161,9 @@ def warm_up(tiny: Tiny) -> None:
     with tempfile.TemporaryDirectory() as folder:
         output = OutputDir(Path(folder))
         save_and_prune(tiny.writer(output), 1)
-        tiny.publish(output, 0.0)
+        for mark in (1.0, 2.0, 3.0):
+            tiny.publish(output, mark)
+            published_mark(output.best)  # of the bytes that the children publish
         write_json(output.owner_file, {})
         read_json(output.owner_file)
 

@@ -190,7 +190,7 @@ def test_two_ranks_whose_supervisor_is_killed_save_and_resume(new_runs: NewRuns,
     table.add("kill -9 of the supervisor of two ranks", 1, 0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_to_the_supervisor_saves_and_stops(
     new_runs: NewRuns, table: ScenarioTable, number: signal.Signals
 ) -> None:

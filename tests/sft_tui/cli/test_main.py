@@ -384,14 +384,16 @@ def steps_of_attempt(log: RunDir, attempt: int) -> list[int]:
     return [r.event.step for r in records if isinstance(r.event, events.Step) and r.envelope.attempt == attempt]
 
 
-def test_an_unknown_run_is_refused_with_the_nearest(tmp_path: Path) -> None:
+def test_an_unknown_run_is_refused_with_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "logs/sft-small-1").mkdir(parents=True)
     (tmp_path / "logs/sft-small-1/run.json").write_text("{}")
     for command in ("status", "attach", "logs", "stop", "pause", "continue", "resume"):
-        result = called(tmp_path, command, "sft-smal-1")
-        assert result.code == 2
-        assert "sft-small-1" in result.err
-    assert called(tmp_path, "runs", "--logs", "none").code == 0
+        error = call(command, "sft-smal-1").exception
+        assert isinstance(error, InputError)
+        assert error.exit_code == 2
+        assert "sft-small-1" in error.message.text()
+    assert call("runs", "--logs", "none").exit_code == 0
 
 
 @pytest.mark.slow

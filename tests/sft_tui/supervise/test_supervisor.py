@@ -107,8 +107,9 @@ def test_ranks_that_end_without_a_word_get_a_certificate(supervise: Supervised, 
     assert end.message.what() in run_dir.plain_log.read_text()
 
 
-def test_a_signal_asks_the_ranks_to_stop(supervise: Supervised, run_dir: RunDir) -> None:
-    assert supervise("os.kill(os.getppid(), signal.SIGTERM); wait(run_dir.stop_requested); end('stopped', 0)") == 0
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_asks_the_ranks_to_stop(supervise: Supervised, run_dir: RunDir, name: str) -> None:
+    assert supervise(f"os.kill(os.getppid(), signal.{name}); wait(run_dir.stop_requested); end('stopped', 0)") == 0
     assert the_end(run_dir)[1].reason == "stopped"
     assert not run_dir.now_request.exists()
 
