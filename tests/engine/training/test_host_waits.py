@@ -71,9 +71,9 @@ class Crossings(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result, name = func(*args, **(kwargs or {})), func.overloadpacket.__name__
-        pair = {"_to_copy": lambda: (args[0], result), "copy_": lambda: args[:2]}.get(name)
-        if pair is not None and len({tensor.device for tensor in pair()}) > 1:
-            self.found.append(pair()[0].numel())
+        pair: tuple[Any, ...] = (args[0], result) if name == "_to_copy" else args[:2] if name == "copy_" else ()
+        if len({tensor.device for tensor in pair}) > 1:
+            self.found.append(pair[0].numel())
         return result
 
 
