@@ -192,7 +192,8 @@ def ours(bench: Bench, side: str, options: tuple[str, ...], scratch: Path) -> Fi
     ends = [record.envelope.mono for record in records]
     seconds = [after - before for before, after in itertools.pairwise(ends)]
     counts = [record.event.label_tokens for record in records if isinstance(record.event, Step)]
-    return {**figures, "label_tokens": rate(counts[1:], seconds), "rows": layout(run_dir) if side == CHAT else ""}
+    found = {**figures, "label_tokens": rate(counts[1:], seconds)}
+    return found if side == T5 or options else {**found, "rows": layout(run_dir)}
 
 
 def layout(run_dir: RunDir) -> str:

@@ -105,7 +105,7 @@ def predict_on_gpu(shape: CausalShape, plan: MemoryPlan) -> tuple[MemoryPredicti
     """The peak of one rank in host memory and on its GPU, if everything is computed on the GPU.
 
     Not fitted to runs: the counts of transformers' layers for padded rows and their masks, plus CUDA's context and
-    libraries.
+    libraries. Rows end to end, which a trial on the GPU decides on, need less.
     """
     shape, kind = replace(shape, stacked=False), HALF if plan.bf16 else FLOAT
     batches = [padded(batch) for batch in plan.padded]

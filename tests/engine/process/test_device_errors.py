@@ -7,7 +7,6 @@ from engine.contract import environment
 from engine.contract.machine import gpus
 from engine.contract.machine.driver_log import DriverLog, Xid
 from engine.process.device_errors import connection_broke, gpu_of, kind_of, out_of_memory
-from tests.engine.on_gpus import on_gpus
 
 CARD = torch.device("cuda", 1)
 SHORT = (
@@ -73,18 +72,6 @@ def test_an_error_of_the_host_is_about_no_gpu() -> None:
 )
 def test_a_connection_that_another_rank_left_is_recognized(error: Exception, broke: bool) -> None:
     assert connection_broke(error) == broke
-
-
-@pytest.mark.gpu
-@on_gpus
-def test_a_gpu_that_is_really_full_is_named_with_its_sizes() -> None:
-    device = torch.device("cuda", 0)
-    with pytest.raises(torch.OutOfMemoryError) as caught:
-        torch.empty(1 << 50, dtype=torch.uint8, device=device)
-    assert kind_of(caught.value) == "out_of_gpu_memory"
-    named = gpu_of(caught.value, device)
-    assert torch.cuda.get_device_name(0) in named.values()
-    assert torch.ones(3, device=device).sum().item() == 3  # which can be used as before
 
 
 def card(place: int, index: int, **readings: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from torch import nn
 from engine.contract.config import RunConfig
 from engine.cpu import placement
 from engine.training import optim
-from tests.engine.on_gpus import on_gpus
 
 CASES = [(0, 1), (0, 10), (3, 10), (100, 10), (1, 4), (100, 1000), (300, 1000), (5, 7)]
 
@@ -166,24 +165,3 @@ def test_adafactor_makes_the_updates_of_torch(scale: float, weight_decay: float)
 
 
 SHAPES = [(6, 10), (10, 6), (7,), (1, 4)]
-
-
-@pytest.mark.gpu
-@on_gpus
-@pytest.mark.parametrize("name", ["adafactor", "adamw"])
-def test_on_a_gpu_updates_are_those_of_the_cpu(name: str) -> None:
-    torch.manual_seed(0)
-    values = [torch.randn(shape) for shape in ((64, 32), (64, 32), (300,), (5, 7))]
-    updates = [[torch.randn_like(value) for value in values] for _ in range(3)]
-    results = []
-    for device in ("cpu", "cuda"):
-        parameters = [nn.Parameter(value.to(device, copy=True)) for value in values]
-        optimizer = optim.make_optimizer(RunConfig(optimizer=name, learn_rate=1e-2), parameters)
-        for gradients in updates:
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient.to(device)
-            optimizer.step()
-        results.append([parameter.detach().cpu() for parameter in parameters])
-    for one, other, value in zip(*results, values, strict=True):
-        assert not torch.equal(one, value)
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)

@@ -15,10 +15,11 @@ from engine.models.causal.padded import PaddedCausal
 from engine.models.causal.varlen import VarlenCausal, require_window
 from engine.models.loss import keeping_token_losses
 from engine.models.on_device import find_head
+from tests.engine.gpu.conftest import require_gpus
 from tests.engine.models.adapters import learning, settings
 from tests.engine.models.causal import varlen_kernel
 from tests.engine.models.causal.exact import MODELS, SHAPES, apart, drawn, gradients_of, random_prompts, random_rows
-from tests.engine.on_gpus import on_gpus
+from tests.engine.models.causal.small import model
 
 LIMIT = 1.5e-6  # padded rows themselves are up to 8e-7 from float64
 LORA = {"all weights": None, "LoRA": "all"}
@@ -124,9 +125,9 @@ def test_a_rule_is_taken_for_a_window_only_if_it_is_one() -> None:
 
 
 @pytest.mark.gpu
-@on_gpus
 @pytest.mark.parametrize("window", [(-1, 0), (70, 0)])
 def test_torchs_kernel_computes_what_ours_does_on_a_gpu(window: tuple[int, int]) -> None:
+    require_gpus(1)
     torch.manual_seed(0)
     lengths = [5, 150, 2, 129]
     parts = [torch.randn(sum(lengths), heads, 64, dtype=torch.bfloat16, device="cuda") for heads in (6, 2, 2)]
@@ -144,3 +145,20 @@ def test_torchs_kernel_computes_what_ours_does_on_a_gpu(window: tuple[int, int])
         )
     for one, other in zip(*results, strict=True):
         assert float((one - other).norm() / other.norm()) <= 2**-6
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_rows_end_to_end_give_what_padded_rows_do() -> None:
+    """With heads as a small chat model has them."""
+    require_gpus(1)
+    heads = {"num_attention_heads": 9, "num_key_value_heads": 3, "hidden_size": 576, "intermediate_size": 1536}
+    net = model("llama", **heads, max_position_embeddings=256).to("cuda").eval()
+    rows = random_rows([(length, ((1, length),)) for length in (150, 5, 129, 2)])
+    results = [
+        computed(kind(each, find_head(each), 64, bf16=True), rows)
+        for kind in (PaddedCausal, VarlenCausal)
+        for each in [copy.deepcopy(net)]
+    ]
+    (expected, gradients), (losses, found) = results
+    assert float((losses - expected).norm() / expected.norm()) <= 2**-6
+    assert apart(found, {name: part.double() for name, part in gradients.items()}) <= 2**-5

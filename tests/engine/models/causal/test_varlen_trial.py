@@ -14,10 +14,10 @@ from engine.models.causal.varlen import VarlenCausal
 from engine.models.causal.varlen_trial import reason_to_pad
 from engine.models.network import END_TO_END, PADDED, Agreement
 from engine.models.on_device import find_head, network_of
+from tests.engine.gpu.conftest import require_gpus
 from tests.engine.models.adapters import learning, settings
 from tests.engine.models.causal import varlen_kernel
 from tests.engine.models.causal.exact import MODELS, drawn, random_rows
-from tests.engine.on_gpus import on_gpus
 
 REASONS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma2": ("softcap", {"head_dim": 8}),
@@ -157,8 +157,8 @@ def test_a_trial_changes_neither_modes_nor_random_numbers() -> None:
 
 
 @pytest.mark.gpu
-@on_gpus
 @pytest.mark.parametrize("model_type", MODELS)
 def test_on_a_gpu_the_trial_agrees(model_type: str) -> None:
+    require_gpus(1)
     net = drawn(model_type, num_attention_heads=2, num_key_value_heads=1).to("cuda")  # heads of 8 numbers
     assert asked(net) is None
