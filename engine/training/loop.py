@@ -397,7 +397,9 @@ class Training:
         args = {"step": self.step, "steps_total": self.prepared.steps_total, "run": job.record.run, **job.options()}
         if not self.step:
             return StopAskedError(certificate.stopped_early(job.record, job.phase_name, reason))
-        if job.world.is_main and saved is None:
+        if not job.world.is_main:  # only rank 0 knows what it saved
+            saved = next(map(job.output.checkpoint, job.output.checkpoint_steps()), None)
+        if saved is None:
             return StopAskedError(Message.of("ended_stopped_unsaved", **args))
         return StopAskedError(Message.of(f"ended_{reason}", checkpoint=str(saved), **args))
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -20,11 +21,13 @@ from transformers import AutoModelForSeq2SeqLM
 
 from engine.contract import events
 from engine.contract.events import Record, Step
+from engine.contract.outputdir import OutputDir
 from engine.contract.row_losses import steps_of
 from engine.contract.rundir import RunDir
 from engine.contract.scores import read_evaluations
 from engine.contract.stream import EventReader
 from engine.training.checkpoint import SLACK, CheckpointWriter
+from engine.training.loop import Training
 from engine.training.step import StepResult, StepRunner
 from tests.engine.conftest import ask_to_stop, reported
 
@@ -369,6 +372,24 @@ def test_a_signal_stops_a_run(run_here: "Runner", tmp_path: Path, number: signal
     run = run_here(folder=tmp_path, listener=listener)
     assert (run.code, run.ended.reason) == (0, "stopped")
     assert run.output.checkpoint_steps() == [3, 2, 1]
+
+
+@pytest.mark.parametrize(("steps", "code"), [([2, 3], "ended_stopped"), ([], "ended_stopped_unsaved")])
+def test_a_rank_that_is_stopped_alone_names_the_newest_checkpoint(tmp_path: Path, steps: list[int], code: str) -> None:
+    """Rank 0 alone knows what it saved; this one is on another machine, and only that was signalled."""
+    output = OutputDir(tmp_path)
+    for step in steps:
+        output.checkpoint(step).mkdir(parents=True)
+    options = {"resume_option": "x", "fresh_option": "y"}
+    asked, record, world = (
+        SimpleNamespace(reason=lambda: "stopped"),
+        SimpleNamespace(run="z"),
+        SimpleNamespace(is_main=False),
+    )
+    job = SimpleNamespace(output=output, stop_asked=asked, record=record, world=world, options=lambda: options)
+    training: Any = SimpleNamespace(job=job, step=4, prepared=SimpleNamespace(steps_total=9))
+    message = Training._stopped(training, None).message
+    assert (message.code, message.args.get("checkpoint")) == (code, str(output.checkpoint(3)) if steps else None)
 
 
 def test_a_stop_that_cannot_be_saved_says_so(
