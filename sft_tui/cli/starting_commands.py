@@ -178,6 +178,10 @@ def resume(
     one = known.read_run(meant(name, logs))
     if one.alive:
         raise BusyError("run_running", run=one.name)
+    if one.record.launch.launcher and one.state.started is None and not given(settings):
+        one.run_dir.write_record(one.record)  # the batch script of a job that begins again looks when it was written
+        showing.print_launch(starting.Opened(one.run_dir, one.record, 0))
+        return
     fix = starting.fix_of(one) if apply_fix else {}
     if fix:
         shown = ", ".join(f"{setting} = {text.number(value)}" for setting, value in fix.items())

@@ -45,7 +45,9 @@ def test_a_prepared_run_has_its_folder_and_is_resumed_by_the_same_line(
     again = CliRunner().invoke(main.cli, ["resume", "sft-small-1"])
     assert (again.exit_code, again.stdout) == (0, found.stdout)
     record = run.run_dir.read_record()
-    assert (record.resume, record.id) == (True, run.record.id)
+    assert (record.resume, record.id) == (False, run.record.id)  # it has not begun
+    more = CliRunner().invoke(main.cli, ["resume", "sft-small-1", "--epochs", "3"])
+    assert (more.exit_code, more.stdout, run.run_dir.read_record().resume) == (0, found.stdout, True)
     with pytest.raises(InputError, match="launcher"):
         starting.start(Path("logs"), record)
 
