@@ -76,6 +76,9 @@ def test_two_machines_have_the_losses_of_two_local_ranks(
     with started([run_dir.path] * 2, tmp_path, ADDRESS, PORT, nodes=machines, within=where) as ranks:
         assert ranks.codes() == [0, 0], (ranks.said(0), ranks.said(1))
     assert losses(outcome_of(run_dir, 0)) == losses(uncut_on_two[1])
+    hosts = runs.read_run(run_dir).state.hosts
+    assert [(host.node, host.ranks) for host in hosts] == [(machines[0], [0]), (machines[1], [1])]
+    assert all(host.rank_memory[0] > 1_000_000 for host in hosts)
 
 
 def test_machines_that_call_themselves_loopback_meet(
