@@ -286,7 +286,7 @@ def resumed(bench: Bench, scratch: Path) -> Figures:
 def marked_tests(bench: Bench, scratch: Path) -> Figures:
     """The outcome of the tests that are marked `gpu`; on the CPU, of those that try them there."""
     log, command = scratch / "log", gpu_tests.command(bench.device)
-    env = bench.environment(bench.device, {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
+    env = bench.environment(bench.device, {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"})
     if bench.device == "cuda":  # all of them: some tests need two
         shown = {name: value for name, value in os.environ.items() if name == "CUDA_VISIBLE_DEVICES"}
         env = {name: value for name, value in env.items() if name != "CUDA_VISIBLE_DEVICES"} | shown
