@@ -4,6 +4,7 @@ import re
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 TESTS = Path(__file__).parents[1] / "tests" / "engine"
 FOLDER = TESTS / "gpu"  # each of its tests tries itself on the processor too
@@ -15,8 +16,14 @@ SUMMARY = re.compile(r"^=+ .*\b(?:passed|failed|error|errors|skipped)\b.* in [\d
 def command(device: str) -> list[str]:
     """What runs them; on the CPU, what tries those of the folder there."""
     wanted = "gpu" if device == "cuda" else "not gpu and not slow"
-    options = ("-v", "--tb=short", "-rfE", "-W", "default", "-p", "no:cacheprovider", "-m", wanted)
+    options = ("-v", "--tb=short", "-rfE", "-W", "default", "-p", "no:cacheprovider", "-p", __name__, "-m", wanted)
     return [sys.executable, "-m", "pytest", *options, *map(str, _places(device))]
+
+
+def pytest_runtest_logreport(report: Any) -> None:
+    """As a plugin of pytest, prints at once why a test failed: the time may be over before pytest does."""
+    if report.failed:
+        print(f"\n{report.longreprtext}", flush=True)
 
 
 def _places(device: str) -> list[Path]:
