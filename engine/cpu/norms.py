@@ -1,4 +1,7 @@
-"""The norm of many values: summed in fp32, the squares of one large matrix lose up to a hundredth of their sum."""
+"""The norm of many values, and whether all are finite.
+
+Summed in fp32, the squares of one large matrix would lose up to a hundredth of their sum.
+"""
 
 import math
 from collections.abc import Iterable
@@ -25,6 +28,12 @@ def norm_there(tensors: Iterable[Tensor]) -> Tensor:
     """The norm as a value on the GPU that has the tensors, which sums in blocks: the host waits for nothing."""
     tensors = [tensor.detach() for tensor in tensors]
     return torch.stack(torch._foreach_norm(tensors)).double().square().sum().sqrt()
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether all values of some tensors of one device are finite; the host waits for one answer."""
+    found = [tensor.detach().isfinite().all() for tensor in tensors]
+    return not found or bool(torch.stack(found).all())
 
 
 def _squares(tensor: Tensor) -> float:

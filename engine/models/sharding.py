@@ -18,6 +18,8 @@ from torch.distributed.tensor import DTensor, Shard
 
 from engine.cpu.heap import return_blocks_of
 from engine.models.freezing import frozen_tensors, trained_parameters
+from engine.process.gradient_sums import Waiting
+from engine.process.heartbeat import RankStatus
 from engine.process.world import World
 
 T = TypeVar("T")
@@ -60,10 +62,10 @@ class Exchanges:
 
 
 class Exchange:
-    """An exchange as FSDP2 calls it; one that is skipped leaves zeros."""
+    """An exchange as FSDP2 calls it, wrapped as `waiting` for others; one that is skipped leaves zeros."""
 
-    def __init__(self, exchanges: Exchanges, work: Callable[..., Any]) -> None:
-        self._exchanges, self._work = exchanges, work
+    def __init__(self, exchanges: Exchanges, work: Callable[..., Any], waiting: Waiting) -> None:
+        self._exchanges, self._work, self._waiting = exchanges, work, waiting
 
     def allocate(self, size: Sequence[int], *, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Memory for it, as FSDP2 takes it if it is left to itself."""
@@ -72,7 +74,8 @@ class Exchange:
     def __call__(self, output_tensor: Tensor, input_tensor: Tensor, group: Any, *more: Any, **named: Any) -> Any:
         """Does it, or skips it."""
         if self._exchanges.is_due():
-            return self._work(output_tensor, input_tensor, *more, group=group, **named)
+            with self._waiting():
+                return self._work(output_tensor, input_tensor, *more, group=group, **named)
         output_tensor.zero_()
         return None
 
@@ -90,6 +93,7 @@ class Shards:
     mesh: DeviceMesh
     unchanged: dict[str, Tensor]  # what does not learn, as it was loaded, on rank 0; emptied when it is written
     exchanges: Exchanges
+    status: RankStatus
 
     def take_gradients(self) -> None:
         """Hands the gradients, summed over all ranks, to the plain tensors; a missing one counts as zero."""
@@ -160,9 +164,9 @@ def shard(model: Any, world: World, *, bf16: bool) -> Shards:
     root = Root(model)
     _settle(root, bf16=bf16)
     fully_shard(root, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
-    exchanges = Exchanges()
-    gather: Any = Exchange(exchanges, GATHER)
-    scatter: Any = Exchange(exchanges, SCATTER)
+    exchanges, waiting = Exchanges(), world.rank_status.waiting_for_others
+    gather: Any = Exchange(exchanges, GATHER, waiting)
+    scatter: Any = Exchange(exchanges, SCATTER, waiting)
     for part in root.modules():
         if isinstance(part, FSDPModule):
             part.set_custom_all_gather(gather)
@@ -171,7 +175,7 @@ def shard(model: Any, world: World, *, bf16: bool) -> Shards:
             part.set_force_sum_reduction_for_comms(True)
     learning = trained_parameters(model)
     mine = {name: nn.Parameter(_local(parameter.detach())) for name, parameter in learning.items()}
-    return Shards(root, learning, mine, mesh, unchanged, exchanges)
+    return Shards(root, learning, mine, mesh, unchanged, exchanges, world.rank_status)
 
 
 def layers_of(model: nn.Module) -> Iterator[nn.Module]:

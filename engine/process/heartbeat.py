@@ -70,6 +70,16 @@ class RankStatus:
             self.waiting = False
             self.mark()
 
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """Wraps work of this rank alone within code that otherwise waits for other ranks."""
+        before, self.waiting = self.waiting, False
+        try:
+            yield
+        finally:
+            self.waiting = before
+            self.mark()
+
 
 class HeartbeatThread:
     """A thread that writes a rank's heartbeats and watches its parent."""

@@ -10,15 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from engine.contract import certificate, events
-from engine.contract.config import to_json
-from engine.contract.durable import free_bytes
-from engine.contract.locks import FolderLock, holder_of
-from engine.contract.manifest import Manifest
+from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError, Message, Value
 from engine.contract.scores import (
     Evaluation,
@@ -37,20 +33,19 @@ from engine.models import freezing, loading
 from engine.models.registry import family_of
 from engine.process.job import (
     DivergedError,
-    FolderLostError,
     Job,
     StopAskedError,
     UnpublishedError,
-    versions,
 )
 from engine.process.world import seed_step
 from engine.training import best_choice, merging, optim
-from engine.training.checkpoint import SAVE_ERRORS, CheckpointWriter
+from engine.training.checkpoint import SAVE_ERRORS
 from engine.training.epoch_losses import EpochLosses
 from engine.training.evaluation import Evaluator
 from engine.training.exporting import export_again, export_best, warn_if_target_is_taken
 from engine.training.kept_rows import KeptRows
 from engine.training.resume import Proof, longer_schedule
+from engine.training.saving import Saving
 from engine.training.score_events import (
     emit_ceiling,
     emit_score,
@@ -94,10 +89,11 @@ def begin(job: Job, prepared: Prepared, lock: FolderLock | None = None) -> "Trai
         epoch, total = 1 + start.step // prepared.per_epoch, prepared.steps_total
         job.notice(Message.of("resumed", checkpoint=str(start.path), epoch=epoch, step=start.step, steps_total=total))
     write_frozen(job, prepared, writer)
-    training = Training(job, prepared, optimizer, writer, lock, encodings=keep_encodings(job, prepared))
+    newest = None if start is None else (start.step, start.path)
+    saving = Saving(job, prepared, writer, lock, keep_encodings(job, prepared), newest)
+    training = Training(job, prepared, optimizer, saving)
     if start is not None:
         job.step, training.last_loss = start.step, start.manifest.loss
-        training.saved = (start.step, start.path)
         if job.world.is_main:
             drops = loading.drops(prepared.model)
             training.proof = Proof.of(job, start, drops=drops, layout=prepared.network.layout)
@@ -113,17 +109,14 @@ class Training:
     job: Job
     prepared: Prepared
     optimizer: torch.optim.Optimizer
-    writer: CheckpointWriter
-    lock: FolderLock | None = None  # of the output folder; on rank 0
+    saving: Saving
     evaluations: Evaluations = field(default_factory=dict)
     last_loss: float = float("nan")
     epoch_losses: EpochLosses = field(default_factory=EpochLosses)
     proof: Proof | None = None  # on rank 0, after a resume
     prove_until: int = 0  # the last step that must be repeated
     hurried: bool = False  # all ranks must save and exit without another computation
-    saved: tuple[int, Path] | None = None  # step and folder of the newest checkpoint
     ceiling_reported: bool = False
-    encodings: bool = False  # whether the encoder's output is kept across epochs
     kept_rows: KeptRows | None = None  # of a run, not of a rehearsal
 
     @property
@@ -250,75 +243,7 @@ class Training:
 
     def save(self, loss_ahead: Callable[[], float] | None) -> Path | None:
         """Saves and returns the checkpoint of this step; None, with a warning, if it could not be written."""
-        job = self.job
-        # Only rank 0 knows what was saved, and all ranks must take the same branch: what follows has collectives.
-        if job.world.from_main(self.saved is not None and self.saved[0] == self.step):
-            return self.saved[1] if self.saved else None
-        if not self.step:
-            return None
-        finite = all(bool(p.isfinite().all()) for p in self.prepared.learning.values())
-        if not (finite if self.prepared.shards is None else all(job.world.gather([finite]))):
-            message = Message.of("ended_diverged_weights", step=self.step, **job.options())
-            raise DivergedError(message, {}, self._slower())
-        about = self._manifest()
-        if loss_ahead is not None:
-            about = replace(about, next_loss=loss_ahead())
-        self._require_folder()
-        job.phase("saving", self.step, self.prepared.steps_total)
-        job.world.wait()
-        saved = self._write(about) if job.world.is_main or self.writer.shared else None
-        job.world.wait()
-        job.phase("training", self.step, self.prepared.steps_total)
-        if saved is not None:
-            self.saved = (self.step, saved)
-        return saved
-
-    def _require_folder(self) -> None:
-        """Raises FolderLostError on every rank if another run has taken over the output folder."""
-        job = self.job
-        if job.world.from_main(self.lock is None or self.lock.hold()):
-            return
-        holder = holder_of(job.output.path).run or "?"
-        message = Message.of("ended_folder_lost", path=str(job.output.path), run=holder, step=self.step)
-        raise FolderLostError(message)
-
-    def _write(self, about: Manifest) -> Path | None:
-        job, place = self.job, self.job.output.checkpoints
-        need, free = self.writer.bytes_needed(), free_bytes(place)
-        if self.writer.shared:
-            free = job.world.from_main(free)
-        if need > free:
-            shown = {"need": f"{need / 1e9:.2f} GB", "free": f"{free / 1e9:.2f} GB"}
-            job.warn(Message.of("save_no_space", step=self.step, path=str(place), **shown))
-            return None
-        try:
-            saved = self.writer.save(about)
-        except SAVE_ERRORS as error:
-            job.warn(Message.of("save_failed", step=self.step, path=str(place), why=one_line(error)))
-            return None
-        pruned = self.writer.prune(self.step, best_of(self.evaluations)[0])
-        epoch, seconds = -(-self.step // self.prepared.per_epoch), round(saved.seconds, 3)
-        job.emit(events.Checkpoint(epoch, self.step, str(saved.path), saved.size, seconds, pruned))
-        return saved.path
-
-    def _manifest(self) -> Manifest:
-        """What the checkpoint of this step will say about itself."""
-        job = self.job
-        return Manifest(
-            run=job.record.run,
-            step=self.step,
-            epoch=self.step // self.prepared.per_epoch,
-            steps_total=self.prepared.steps_total,
-            loss=self.last_loss,
-            world_size=job.world.size,
-            effective_batch=self.prepared.effective_batch,
-            encodings=self.encodings,
-            layout=self.prepared.network.layout,
-            config=to_json(job.config),
-            data=self.prepared.data,
-            left_out=self.prepared.left_out,
-            versions=versions(),
-        )
+        return self.saving.save(self.last_loss, best_of(self.evaluations)[0], loss_ahead)
 
     def evaluator(self) -> Evaluator:
         """The evaluator on the validation rows."""
@@ -340,14 +265,14 @@ class Training:
         try:
             score = self.evaluator().run()
         except StopAskedError:  # the steps are saved; a resumed run repeats the evaluation
-            raise self._stopped(self.saved[1] if self.saved else None) from None
+            raise self._stopped(self.saving.newest[1] if self.saving.newest else None) from None
         found = eval_event(score, epoch, self.step, self.best_by)
         emit_score(job, score, found)
         if not self.ceiling_reported:
             self.ceiling_reported = True
             emit_ceiling(job, score)
-        self._require_folder()
-        if job.world.is_main or self.writer.shared:
+        self.saving.require_folder()
+        if job.world.is_main or self.saving.writer.shared:
             self._record(found)
         self.evaluations = job.world.from_main(self.evaluations)
         freezing.set_training_mode(prepared.model)
@@ -380,7 +305,7 @@ class Training:
         job.phase("publishing")
         prepared.network.begin_step()  # drops what was prepacked for the evaluation
         adapters = prepared.adapters
-        self.writer.publish(prepared.tokenizer, job.config.pretrained_model)
+        self.saving.writer.publish(prepared.tokenizer, job.config.pretrained_model)
         path, score = str(job.output.best), score_phrase(best)
         job.notice(Message.of("best_published", score=score, epoch=best.epoch, path=path))
         if job.world.is_main:
@@ -388,7 +313,7 @@ class Training:
         if adapters is None:
             return None
         rows, budget = prepared.validation_rows, job.config.micro_batch_tokens
-        found = merging.merge_losses(prepared.network, rows, budget, self.writer.as_loaded(), adapters)
+        found = merging.merge_losses(prepared.network, rows, budget, self.saving.writer.as_loaded(), adapters)
         report_merge(job, found, str(adapters.kind).removeprefix("torch."))
         return found
 
@@ -418,15 +343,12 @@ class Training:
         }
         rank = ", ".join(map(str, found)) or "-"
         message = Message.of("ended_diverged", step=self.step + 1, rank=rank, **args, **job.options())
-        return DivergedError(message, evidence, self._slower())
-
-    def _slower(self) -> dict[str, Any]:
-        return {"learn_rate": self.job.config.learn_rate / 2}
+        return DivergedError(message, evidence, optim.slower(job.config))
 
     def _finished(self) -> Message:
         job, (_, best) = self.job, best_of(self.evaluations)
         loss, path, total = f"{self.last_loss:.4f}", str(job.output.best), self.prepared.steps_total
-        self._require_folder()
+        self.saving.require_folder()
         if job.world.is_main and best is not None:
             export_best(job, self.prepared.model)
             warn_if_start_was_better(job, best)

@@ -171,6 +171,11 @@ def learning_rate(config: RunConfig, step: int, steps_total: int) -> float:
     return peak * (1 + math.cos(math.pi * done)) / 2
 
 
+def slower(config: RunConfig) -> dict[str, Any]:
+    """The settings to try after a run that diverged."""
+    return {"learn_rate": config.learn_rate / 2}
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Sets the learning rate of every parameter group."""
     for group in optimizer.param_groups:

@@ -7,21 +7,24 @@ header says which part of a tensor it holds, and the checkpoint's manifest which
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor
 
 from engine.contract.untrusted import one_line
+from engine.process.gradient_sums import Waiting
+from engine.process.heartbeat import RankStatus
 
 if TYPE_CHECKING:
-    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
+    from engine.training.shard_storage import Reader
 
 T = TypeVar("T")
 WEIGHT = "weight"  # before the name of a parameter; else what the optimizer keeps for it
-FILE_BYTES = 1 << 29  # of a rank's file, about: writing one takes as much memory again
+FILE_BYTES = 1 << 29  # of a rank's file, about
 
 
 def own_files(folder: Path, rank: int) -> list[Path]:
@@ -29,24 +32,25 @@ def own_files(folder: Path, rank: int) -> list[Path]:
     return sorted(folder.glob(f"shard-{rank + 1:05d}-*.safetensors"))
 
 
-def write(folder: Path, tensors: Mapping[str, Any], ranks: int) -> None:
+def write(folder: Path, tensors: Mapping[str, Any], ranks: int, status: RankStatus) -> None:
     """Writes this rank's share of some divided tensors; all ranks call it, and all raise OSError if one failed."""
-    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save
 
-    writer = HuggingFaceStorageWriter(str(folder), _files_of(tensors, ranks), save_distributed=True)
-    _together(lambda: save(dict(tensors), storage_writer=writer))
+    from engine.training.shard_storage import Writer
+
+    writer = Writer(folder, parts_of(tensors, FILE_BYTES * ranks), status.working)
+    _together(lambda: save(dict(tensors), storage_writer=writer), status.waiting_for_others)
 
 
-def read_into(folder: Path, names: Iterable[str], tensors: Mapping[str, Any]) -> None:
+def read_into(folder: Path, names: Iterable[str], tensors: Mapping[str, Any], status: RankStatus) -> None:
     """Reads this rank's share of some divided tensors from files of a folder; all ranks call it; raises OSError.
 
     They may have been divided among another number of ranks.
     """
     from torch.distributed.checkpoint.state_dict_loader import load
 
-    reader = _reader(folder, names)
-    _together(lambda: load(dict(tensors), storage_reader=reader))
+    reader = _reader(folder, names, status.working)
+    _together(lambda: load(dict(tensors), storage_reader=reader), status.waiting_for_others)
 
 
 def whole(folder: Path, names: Iterable[str], kind: Callable[[str], bool]) -> dict[str, Tensor]:
@@ -76,46 +80,37 @@ def kind_of(name: str) -> str:
     return name.partition(":")[0]
 
 
-def _held(reader: "HuggingFaceStorageReader", kind: Callable[[str], bool]) -> "dict[str, TensorStorageMetadata]":
-    found: dict[str, Any] = reader.read_metadata().state_dict_metadata
-    return {name: one for name, one in found.items() if kind(kind_of(name))}
-
-
-def _reader(folder: Path, names: Iterable[str]) -> "HuggingFaceStorageReader":
-    """A reader of these files alone, whatever else lies in the folder."""
-    from torch.distributed.checkpoint.filesystem import FileSystem
-    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
-
-    listed = [str(folder / name) for name in names]
-
-    class Listed(FileSystem):
-        def ls(self, path: Any) -> list[str]:  # noqa: ARG002
-            return listed
-
-    reader = HuggingFaceStorageReader(str(folder))
-    reader.fs = Listed()
-    return reader
-
-
-def _files_of(tensors: Mapping[str, Any], ranks: int) -> dict[str, int]:
-    """The number of the file, counted from 1, that each tensor goes to: all ranks' shares are about as large."""
+def parts_of(tensors: Mapping[str, Any], size: int) -> dict[str, int]:
+    """The number of the part, counted from 1, that each tensor is in, if parts have about as many bytes."""
     found, reached = {}, 0
     for name, tensor in tensors.items():
-        found[name] = 1 + reached // (FILE_BYTES * ranks)
+        found[name] = 1 + reached // size
         reached += math.prod(tensor.shape) * tensor.dtype.itemsize
     return found
 
 
-def _together(work: Callable[[], T]) -> T:
+def _held(reader: "Reader", kind: Callable[[str], bool]) -> "dict[str, TensorStorageMetadata]":
+    found: dict[str, Any] = reader.read_metadata().state_dict_metadata
+    return {name: one for name, one in found.items() if kind(kind_of(name))}
+
+
+def _reader(folder: Path, names: Iterable[str], working: Waiting = nullcontext) -> "Reader":
+    from engine.training.shard_storage import Reader  # torch's distributed checkpoint is loaded only where it is used
+
+    return Reader(folder, names, working)
+
+
+def _together(work: Callable[[], T], waiting: Waiting = nullcontext) -> T:
     """What `work` returns; torch's error about what went wrong on some rank becomes an OSError."""
     from torch.distributed.checkpoint.api import CheckpointException
 
-    try:
-        with _without_warnings():
+    failed: CheckpointException
+    with waiting(), _without_warnings():
+        try:
             return work()
-    except CheckpointException as error:
-        why = next(iter(error.failures.values()), (error,))[0]
-        raise OSError(one_line(why)) from None
+        except CheckpointException as error:  # all ranks have it: none was left
+            failed = error
+    raise OSError(one_line(next(iter(failed.failures.values()), (failed,))[0]))
 
 
 @contextmanager

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from engine.models.sharding import Shards
 
 T = TypeVar("T")
+PARTS, LEAST_COMPARED = 16, 1 << 26  # of a checkpoint that is compared with what is held, and their least bytes
 
 
 @dataclass
@@ -66,7 +67,8 @@ class Gathering:
             raise ValueError(f"{name} is written before {self.left[0]}")
         self.left.pop(0)
         divided: Any = self.shards.divided[name]
-        whole: Tensor = divided.detach().full_tensor()
+        with self.shards.status.waiting_for_others():
+            whole: Tensor = divided.detach().full_tensor()
         return whole
 
     def finish(self) -> None:
@@ -135,7 +137,8 @@ class ShardedWriter(CheckpointWriter):
         return Saved(final, size, time.perf_counter() - began)
 
     def _write_share(self, staged: Path) -> dict[str, HashedFile]:
-        shard_files.write(staged, tensors_of(self._shards, self._optimizer), self._world.size)
+        tensors = tensors_of(self._shards, self._optimizer)
+        shard_files.write(staged, tensors, self._world.size, self._world.rank_status)
         return {path.name: describe(path) for path in shard_files.own_files(staged, self._world.rank)}
 
     def _write_files(self, folder: Path) -> dict[str, HashedFile]:
@@ -163,7 +166,8 @@ class ShardedWriter(CheckpointWriter):
 
     def publish(self, tokenizer: Any, base: str) -> None:
         """Publishes the model as it is, put together by rank 0; `base` is what it began with; raises SAVE_ERRORS."""
-        adapters = None if self._adapters is None else lora.whole(self._adapters)
+        with self._world.rank_status.waiting_for_others():
+            adapters = None if self._adapters is None else lora.whole(self._adapters)
         gathering = Gathering.of(self._shards)
 
         def work() -> None:
@@ -210,13 +214,19 @@ def first_difference(shards: "Shards", optimizer: torch.optim.Optimizer, found: 
 
     All ranks call it together; raises OSError.
     """
-    held = tensors_of(shards, optimizer)
-    again = {
-        name: shards.divided_like(name.partition(":")[2], torch.zeros_like(tensor.to_local()))
-        for name, tensor in held.items()
-    }
-    shard_files.read_into(found.path, found.shard_files, again)
-    return next((name for name in held if not torch.equal(held[name].to_local(), again[name].to_local())), "")
+    held, differ = tensors_of(shards, optimizer), list[str]()
+    size = sum(tensor.numel() * tensor.dtype.itemsize for tensor in held.values())
+    # In parts: a second copy of the whole share would be the rehearsal's peak, and no run holds it.
+    parts = shard_files.parts_of(held, max(LEAST_COMPARED, size // PARTS))
+    for part in dict.fromkeys(parts.values()):
+        again = {
+            name: shards.divided_like(name.partition(":")[2], torch.zeros_like(tensor.to_local()))
+            for name, tensor in held.items()
+            if parts[name] == part
+        }
+        shard_files.read_into(found.path, found.shard_files, again, shards.status)
+        differ += [name for name, read in again.items() if not torch.equal(held[name].to_local(), read.to_local())]
+    return differ[0] if differ else ""
 
 
 def restore(shards: "Shards", optimizer: torch.optim.Optimizer, start: FoundCheckpoint) -> None:
@@ -227,7 +237,7 @@ def restore(shards: "Shards", optimizer: torch.optim.Optimizer, start: FoundChec
         optimizer.state[mine] = {"step": torch.tensor(float(start.step), device=place), **moments}
     try:
         if start.sharded:
-            shard_files.read_into(start.path, start.shard_files, tensors_of(shards, optimizer))
+            shard_files.read_into(start.path, start.shard_files, tensors_of(shards, optimizer), shards.status)
         else:
             _take_share(shards, optimizer, start)
     except (OSError, KeyError, RuntimeError, ValueError) as error:

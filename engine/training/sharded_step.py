@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from engine.cpu.norms import norm
+from engine.cpu.norms import all_finite, norm
 from engine.data import batching
 from engine.data.batching import Ids
 from engine.models.loss import keeping_token_losses
 from engine.process.gradient_sums import SumsAhead
 from engine.training.step import Share, StepResult, StepRunner, backward
-from engine.training.step_losses import StepLosses
+from engine.training.step_losses import RowLoss, StepLosses
 
 if TYPE_CHECKING:
     from engine.models.sharding import Shards
@@ -68,6 +68,11 @@ class ShardedRunner(StepRunner):
         packed = (batching.pack(s, mine.lengths, self.micro_batch_tokens, self.network.measure) for s in shares)
         return [*mine.micro_batches, *[[]] * (max(map(len, packed)) - len(mine.micro_batches))]
 
+    def _read(self, found: StepLosses) -> tuple[float, list[RowLoss]]:
+        """The losses; a GPU, which is waited for only here, may wait for another rank's in any layer."""
+        with nullcontext() if self._on_host else self.world.rank_status.waiting_for_others():
+            return super()._read(found)
+
     def _sum_gradients(self) -> None:
         self.shards.take_gradients()
 
@@ -84,7 +89,7 @@ class ShardedRunner(StepRunner):
             if places:
                 found.add(part)
             self.world.rank_status.mark()
-        return self.world.sum([found.read()[0]])[0]
+        return self.world.sum([self._read(found)[0]])[0]
 
     def not_finite(self, samples: Ids) -> list[int]:
         """The samples of this rank whose micro-batch has a loss that is not finite.
@@ -98,8 +103,9 @@ class ShardedRunner(StepRunner):
             part = self.micro_batch_loss(mine.samples(places or mine.shortest), mine.label_tokens)
             backward(part if places else part * 0.0)
             own = bool(places) and not math.isfinite(part.item())
-            bad = [own, *(not _finite(parameter.grad) for parameter in self.shards.divided.values())]
-            losses, gradients = self.world.sum([float(own), float(any(bad[1:]))])
+            summed = [parameter.grad for parameter in self.shards.divided.values()]
+            finite = all_finite(_local(gradient) for gradient in summed if gradient is not None)
+            losses, gradients = self.world.sum([float(own), float(not finite)])
             if own or (gradients and not losses):
                 found += [int(samples[place]) for place in places]
             self.world.rank_status.mark()
@@ -107,5 +113,6 @@ class ShardedRunner(StepRunner):
         return found
 
 
-def _finite(gradient: Any) -> bool:
-    return gradient is None or bool(gradient.to_local().isfinite().all())
+def _local(gradient: Any) -> Tensor:
+    found: Tensor = gradient.to_local()
+    return found

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.cpu import placement
-from engine.cpu.norms import norm, norm_there
+from engine.cpu.norms import all_finite, norm, norm_there
 from engine.data import batching
 from engine.data.batching import Ids, Lengths
 from engine.data.token_store import Row, TokenStore
@@ -78,7 +78,7 @@ class StepRunner:
         seconds_data = time.perf_counter() - began
         found, sums = StepLosses(), self._sums_ahead()
         seconds_data += self._compute(mine, found, sums)
-        loss, rows = found.read()
+        loss, rows = self._read(found)
         padded = sum(self.network.padded(mine.sizes(places)) for places in mine.micro_batches)
         flags = [float(stop_asked), float(self.world.rank_status.orphaned)]
         computed = time.perf_counter()
@@ -135,6 +135,9 @@ class StepRunner:
             self.network.send([rows for _, rows in held], [chosen for chosen, _ in held])
             yield from held
 
+    def _read(self, found: StepLosses) -> tuple[float, list[RowLoss]]:
+        return found.read()
+
     def _sum_gradients(self) -> None:
         self.world.sum_gradients(self.parameters)
 
@@ -176,7 +179,7 @@ class StepRunner:
             for places in mine.micro_batches:
                 found.add(self.micro_batch_loss(mine.samples(places), mine.label_tokens))
                 self.world.rank_status.mark()
-        return self.world.sum([found.read()[0]])[0]
+        return self.world.sum([self._read(found)[0]])[0]
 
     def not_finite(self, samples: Ids) -> list[int]:
         """The samples that are in a micro-batch of this rank whose loss or gradient is not finite.
@@ -191,7 +194,7 @@ class StepRunner:
             part = self.micro_batch_loss(mine.samples(places), mine.label_tokens)
             backward(part)
             gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-            if not (math.isfinite(part.item()) and all(bool(gradient.isfinite().all()) for gradient in gradients)):
+            if not (math.isfinite(part.item()) and all_finite(gradients)):
                 found += [int(samples[place]) for place in places]
             self.world.rank_status.mark()
         return found

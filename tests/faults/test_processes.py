@@ -13,6 +13,7 @@ import pytest
 from engine.contract import events
 from engine.contract.stream import EventReader
 from engine.training import checkpoint
+from tests.engine.models.causal.small import chatty
 from tests.faults.runs_with_faults import Runs
 from tests.faults.scenarios import ScenarioTable
 from tests.processes import end_runs, until
@@ -82,6 +83,17 @@ def test_the_rank_that_failed_is_named_at_any_step(
     new_runs: NewRuns, table: ScenarioTable, what: str, rank: int, step: int
 ) -> None:
     blamed(new_runs, table, what, rank, step)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_of_a_divided_model_the_rank_that_hangs_is_named(new_runs: NewRuns, tmp_path: Path, rank: int) -> None:
+    """The other one waits for it in the middle of a layer."""
+    one = new_runs("run")
+    divided = {**chatty(tmp_path, "llama"), "shard": "full", "num_processes": 2}
+    end = one.ended(one.start({"what": "sleep", "rank": rank, "step": 3}, **divided))
+    assert end.reason == "hung"
+    assert f"Rank {rank}" in end.message.what(), end
 
 
 def test_a_rank_with_nan_is_named_with_its_rows(new_runs: NewRuns, table: ScenarioTable) -> None:

@@ -1,7 +1,8 @@
 """A trainer that misbehaves on request: `python -m tests.faults.trainer RUN_DIR`; the variable FAULT says how.
 
 FAULT is a JSON object: `what` (see WAYS), at the call number `step` of a step, on rank `rank`; `slow_save`: seconds
-that every flush of a file takes longer, so that a kill can be aimed into a save.
+that every flush of a file takes longer, so that a kill can be aimed into a save; `slow_share`: the same for files of
+that rank's share of a divided model.
 """
 
 import faulthandler
@@ -13,9 +14,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
+from engine.contract.durable import sync
 from engine.contract.rundir import RunDir
 from engine.process.attempt import execute, leave
 from engine.process.world import World
@@ -58,6 +61,17 @@ WAYS: dict[str, Callable[[], Any]] = {
 }
 
 
+def slow_share(delay: float) -> None:
+    """Has each file of a share take longer."""
+    from engine.training import shard_storage  # and with it torch's distributed checkpoint
+
+    def slow(path: Path) -> None:
+        time.sleep(delay)
+        sync(path)
+
+    patch.object(shard_storage, "sync", slow).start()
+
+
 def misbehave(fault: dict[str, Any], rank: int) -> None:
     """Puts the fault into this process."""
     if delay := fault.get("slow_save"):
@@ -70,10 +84,12 @@ def misbehave(fault: dict[str, Any], rank: int) -> None:
         checkpoint._sync_file = checkpoint._sync_folder = slow
     if fault.get("rank") != rank:
         return
+    if "slow_share" in fault:
+        slow_share(fault["slow_share"])
     run, calls = StepRunner.run, iter(range(1, 1 << 30))
 
     def faulty(self: StepRunner, samples: Any, *, stop_asked: bool) -> StepResult:
-        if next(calls) == fault["step"]:
+        if next(calls) == fault.get("step"):
             if fault["what"] == "nan":
                 self.parameters[0].data.view(-1)[0] = float("nan")
             else:

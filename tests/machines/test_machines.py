@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import secrets
 import shutil
@@ -15,11 +16,13 @@ from typing import Any
 import pytest
 
 from engine.contract import events
+from engine.contract.files import STAGED
 from engine.contract.launch import Launch
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader, last_step
 from sft_tui import launch_lines, runs
 from tests.engine.conftest import Outcome, outcome_of
+from tests.engine.models.causal.small import chatty
 from tests.machines.ranks import Ranks, started
 from tests.processes import Result, until
 
@@ -199,6 +202,29 @@ def test_a_machine_that_dies_ends_the_other_with_its_name(
     (end,) = ends(run_dir.events if killed else run_dir.events_of(1))
     assert (end.reason, end.message.args["node"]) == ("machine_lost", machines[killed])
     assert runs.read_run(run_dir).status == "machine_lost"
+
+
+def test_a_machine_lost_in_a_save_of_its_share_ends_the_other(
+    machines: tuple[str, str], make_run: Callable[..., RunDir], tmp_path: Path
+) -> None:
+    """The others wait for its share, and not for as long as one may take to write its own."""
+    divided = {**chatty(tmp_path, "llama"), "shard": "full"}
+    run_dir, cable = make_run(processes=2, **{**LONG, "epochs": 40}, **divided), f"v{machines[1]}"
+    checkpoints = outcome_of(run_dir, 0).output.checkpoints
+    env = {"FAULT": json.dumps({"rank": 1, "slow_share": 120.0}), "PYTHONPATH": str(Path(__file__).parents[2])}
+    program = ("-m", "tests.faults.trainer")
+    how: dict[str, Any] = {"nodes": machines, "within": inside(machines), "env": env, "program": program}
+    with started([run_dir.path] * 2, tmp_path, ADDRESS, PORT + 9, **how) as ranks:
+        until(lambda: any(checkpoints.glob(f"{STAGED}*/shard-00001-*")), 120)
+        ip("-n", machines[1], "link", "set", cable, "down")
+        try:
+            seconds = seconds_to_the_end(ranks, 0)
+        finally:
+            ip("-n", machines[1], "link", "set", cable, "up")
+    print(f"{seconds:.1f} s to the end")
+    assert seconds < 60
+    (end,) = ends(run_dir.events)
+    assert (end.reason, end.message.args["node"]) == ("machine_lost", machines[1])
 
 
 def test_under_torchrun_a_machine_that_dies_is_named_too(

@@ -24,6 +24,7 @@ TABLES = 2  # gradients of trained embeddings that autograd holds at once: of th
 TRANSIENT = 3  # of the widths of a layer, in fp32, for the one being computed
 CACHED = 1 << 27  # numbers in the caches of the rows that reply together, at their longest
 CACHE = 1.3  # of the key-value cache, which grows by copying
+DIVIDED = 110_000_000  # bytes: torch's FSDP2, and transformers' layers and torch's compiler that come with it
 CUDA_CONTEXT, CUDA_HOST = 600_000_000, 1_500_000_000  # of CUDA itself on the GPU, and of its libraries on the host
 
 
@@ -123,29 +124,30 @@ def predict_on_gpu(shape: CausalShape, plan: MemoryPlan) -> tuple[MemoryPredicti
 def predict_divided(shape: CausalShape, plan: MemoryPlan) -> MemoryFacts:
     """The peaks of one of the ranks that a model is divided among.
 
-    Not fitted to runs: its share, what is put together at once (the embeddings, and two layers), and their gradients.
+    Its share, what is put together at once (the embeddings, the head, and two layers), and a layer's
+    gradients before they are summed. Fitted to runs on the CPU, where freed blocks go back at once; not to any on GPUs.
     """
-    kind, frozen = HALF if plan.bf16 else FLOAT, shape.frozen
-    layer = max(0, shape.sizes.parameters - shape.table) // max(1, shape.decoder.layers)
+    kind = HALF if plan.bf16 else FLOAT
+    outside = shape.table * (1 if shape.decoder.tied else 2)
+    layer = max(0, shape.sizes.parameters - outside) // max(1, shape.decoder.layers)
     learning = shape.sizes.trained // max(1, shape.decoder.layers) if shape.adapted else layer
-    mine = (FLOAT * shape.sizes.trained + kind * frozen) // plan.shards
-    weights = mine + FLOAT * shape.table + 2 * kind * layer
-    growing = FLOAT * (learning + (shape.table if shape.embeddings_learn else 0))
+    mine = (FLOAT * shape.sizes.trained + kind * shape.frozen) // plan.shards
+    weights = mine + FLOAT * outside + 2 * kind * layer
     batches = [padded(batch) for batch in plan.padded]
-    kept = max([activations(shape, plan, batch) + masks(shape, kind, batch) for batch in batches], default=0)
-    training = {
-        "weights": weights,
-        "gradients": FLOAT * shape.sizes.trained // plan.shards + growing,
-        "activations": kept,
-    }
-    generating = {"weights": weights, "cache": cache(shape, plan.generation, kind)}
-    peak = MemoryPrediction.largest({"training": training, "generating": generating})
-    held = {**peak.items, "optimizer": shape.sizes.optimizer_bytes // plan.shards}
+    free = KEPT_FREE[kind] if plan.on_gpu else 1.0
+    kept = max([activations(shape, plan, batch, free) + masks(shape, kind, batch) for batch in batches], default=0)
+    gradients = FLOAT * (shape.sizes.trained // plan.shards + learning)
+    optimizer = shape.sizes.optimizer_bytes // plan.shards
     runtime, file = RUNTIME + MODELLING, plan.model_file_bytes // plan.shards  # whose pages all ranks share
+    training = {"weights": weights, "gradients": gradients, "activations": kept, "optimizer": optimizer}
+    generating = {"weights": weights, "cache": cache(shape, plan.generation, kind), "optimizer": optimizer}
     if not plan.on_gpu:
-        return MemoryFacts(MemoryPrediction({"runtime": runtime, **held, "file": file}, peak.phase))
-    host = {"runtime": runtime + CUDA_HOST, "weights": FLOAT * (shape.table + layer), "file": file}
-    device = MemoryPrediction({"context": CUDA_CONTEXT, **held}, peak.phase)
+        phases = {"training": training, "generating": generating, "loading": {"weights": mine, "file": file}}
+        ours = {name: {"runtime": runtime + DIVIDED, **items} for name, items in phases.items()}
+        return MemoryFacts(MemoryPrediction.largest(ours))
+    peak = MemoryPrediction.largest({"training": training, "generating": generating})
+    host = {"runtime": runtime + DIVIDED + CUDA_HOST, "weights": FLOAT * (outside + layer), "file": file}
+    device = MemoryPrediction({"context": CUDA_CONTEXT, **peak.items}, peak.phase)
     return MemoryFacts(MemoryPrediction(host, "loading"), device)
 
 
@@ -165,8 +167,11 @@ def masks(shape: CausalShape, kind: int, batch: Batch) -> int:
     return scores * (1 + kind * decoder.layers + FLOAT * MASK_TRANSIENT) + kind * decoder.layers * repeated
 
 
-def activations(shape: CausalShape, plan: MemoryPlan, batch: Batch) -> int:
-    """Bytes that a micro-batch's forward pass keeps for the backward pass, and those of its loss."""
+def activations(shape: CausalShape, plan: MemoryPlan, batch: Batch, free: float = 0.0) -> int:
+    """Bytes that a micro-batch's forward pass keeps for the backward pass, and those of its loss.
+
+    With what allocators hold in addition, as a factor: `free`, or the usual one.
+    """
     kind = HALF if plan.bf16 else FLOAT
     whole = batch.tokens * shape.decoder.layers * kept_by_layer(shape, kind)
     whole += TRANSIENT * FLOAT * batch.tokens * (shape.decoder.width + shape.decoder.hidden_width)
@@ -174,7 +179,7 @@ def activations(shape: CausalShape, plan: MemoryPlan, batch: Batch) -> int:
     whole += LOGITS * FLOAT * learned * shape.vocabulary
     if shape.embeddings_learn:
         whole += (1 if shape.stacked else TABLES) * FLOAT * shape.table
-    return int(KEPT_FREE[kind] * whole)
+    return int((free or KEPT_FREE[kind]) * whole)
 
 
 def kept_by_layer(shape: CausalShape, kind: int) -> int:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine.cpu.norms import norm
+from engine.cpu.norms import all_finite, norm
+from tests.engine.training.test_host_waits import Waits
 
 
 def in_double(values: Tensor) -> float:
@@ -60,3 +61,18 @@ def test_one_value_that_is_not_finite_makes_the_norm_so(bad: float, way: None) -
     values = torch.ones(1000)
     values[777] = bad
     assert not math.isfinite(norm([values]))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, None])
+def test_one_value_that_is_not_finite_is_found_anywhere(bad: float | None) -> None:
+    parts = [torch.zeros(0), torch.full((3, 5), 3e38), torch.ones(7, dtype=torch.bfloat16)]
+    if bad is not None:
+        parts[2][6] = bad
+    assert all_finite(parts) == all_finite(reversed(parts)) == (bad is None)
+    assert all_finite([])
+
+
+def test_whether_all_are_finite_is_asked_of_a_gpu_once() -> None:
+    with Waits([]) as waits:
+        assert all_finite([torch.ones(3) for _ in range(9)])
+    assert waits.found == {"_local_scalar_dense": 1}

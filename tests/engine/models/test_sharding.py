@@ -1,9 +1,12 @@
 """Which parts of a model are divided one by one."""
 
+import contextlib
+
 import torch
 from torch import nn
 
 from engine.models.sharding import Exchange, Exchanges, layers_of
+from engine.process.heartbeat import RankStatus
 from tests.engine.models.causal.small import model
 
 
@@ -35,7 +38,7 @@ def test_a_rank_that_gave_up_a_pass_skips_what_the_others_have_done() -> None:
         done.append(group)
         found.fill_(1.0)
 
-    exchange, found = Exchange(exchanges, work), torch.full((2,), 5.0)
+    exchange, found = Exchange(exchanges, work, contextlib.nullcontext), torch.full((2,), 5.0)
     exchange(found, found, "first")
     exchanges.skipped = exchanges.done
     exchange(found, found, "first")
@@ -43,3 +46,15 @@ def test_a_rank_that_gave_up_a_pass_skips_what_the_others_have_done() -> None:
     exchange(found, found, "second")
     assert found.tolist() == [1.0, 1.0]
     assert done == ["first", "second"]
+
+
+def test_a_rank_in_an_exchange_waits_for_others_and_else_works() -> None:
+    status, seen = RankStatus(), list[bool]()
+
+    def work(_found: torch.Tensor, _given: torch.Tensor, *, group: str) -> str:
+        seen.append(status.waiting)
+        return group
+
+    exchange, found = Exchange(Exchanges(), work, status.waiting_for_others), torch.zeros(2)
+    assert exchange(found, found, "group") == "group"
+    assert (seen, status.waiting, status.progress) == ([True], False, 1)

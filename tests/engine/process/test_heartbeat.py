@@ -90,6 +90,15 @@ def test_failing_while_waiting_for_others_is_remembered() -> None:
     assert (status.waiting, status.gave_up_waiting) == (False, True)
 
 
+def test_work_of_ones_own_within_a_wait_counts_as_work() -> None:
+    status = RankStatus()
+    with status.waiting_for_others():
+        with status.working():
+            assert not status.waiting
+        assert (status.waiting, status.progress) == (True, 1)
+    assert not status.waiting
+
+
 def test_no_heartbeat_follows_after_it_was_stopped(tmp_path: Path) -> None:
     log = EventWriter(tmp_path / "events.jsonl", "rank0", 1)
     one = HeartbeatThread(RankStatus(), log, None)

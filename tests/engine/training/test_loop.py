@@ -26,7 +26,6 @@ from engine.contract.row_losses import steps_of
 from engine.contract.rundir import RunDir
 from engine.contract.scores import read_evaluations
 from engine.contract.stream import EventReader
-from engine.training.checkpoint import SLACK, CheckpointWriter
 from engine.training.loop import Training
 from engine.training.step import StepResult, StepRunner
 from tests.engine.conftest import ask_to_stop, reported
@@ -235,31 +234,6 @@ def test_a_divergence_names_the_rows_of_its_micro_batch(
     assert run.ended.evidence["rows_rank0"] == row
 
 
-@pytest.mark.parametrize("save_steps", [1, 100], ids=["at a save", "between saves"])
-def test_nan_weights_are_never_saved(
-    monkeypatch: pytest.MonkeyPatch, run_here: "Runner", tmp_path: Path, save_steps: int
-) -> None:
-    """An update may break them although loss and gradient were sound."""
-    step, done = torch.optim.Optimizer.zero_grad, [0]
-
-    def breaking(optimizer: torch.optim.Optimizer, *arguments: Any, **named: Any) -> None:
-        done[0] += 1
-        if done[0] == 4:
-            optimizer.param_groups[0]["params"][0].data.view(-1)[0] = float("nan")
-        step(optimizer, *arguments, **named)
-
-    monkeypatch.setattr(torch.optim.Optimizer, "zero_grad", breaking)
-    run = run_here(folder=tmp_path, save_steps=save_steps)
-    code = "ended_diverged_weights" if save_steps == 1 else "ended_diverged"
-    assert (run.code, run.ended.reason, run.ended.message.code) == (1, "diverged", code)
-    assert run.ended.apply == {"learn_rate": 5e-4}
-    assert run.output.checkpoint_steps() == ([3, 2, 1] if save_steps == 1 else [])
-    monkeypatch.undo()
-    slower = run_here(folder=tmp_path, resume=True, accepted=["learn_rate"], **run.ended.apply)
-    assert (slower.code, slower.ended.reason) == (0, "finished")
-    assert all(bool(weight.isfinite().all()) for weight in load_file(run.output.best / "model.safetensors").values())
-
-
 def test_a_run_that_diverges_later_keeps_the_checkpoints_before(
     monkeypatch: pytest.MonkeyPatch, run_here: "Runner", finished: "Outcome"
 ) -> None:
@@ -319,47 +293,6 @@ def test_an_orphan_drops_its_step_saves_and_exits(
     monkeypatch.undo()
     again = run_here(folder=tmp_path, dropout_rate=0.0, micro_batch_tokens=1, resume=True)
     assert (again.code, [event.step for event in steps(again)]) == (0, list(range(1, STEPS + 1)))
-
-
-def test_a_checkpoint_that_does_not_fit_is_skipped(
-    monkeypatch: pytest.MonkeyPatch, run_here: "Runner", finished: "Outcome"
-) -> None:
-    asked = count(1)
-
-    def free(path: Path) -> int:
-        """Little when room is asked for the third checkpoint."""
-        return 30_000 if path.name == "checkpoints" and next(asked) == 3 else 1 << 40
-
-    monkeypatch.setattr("engine.training.loop.free_bytes", free)
-    run = run_here(dropout_rate=0.0)
-    assert (run.code, run.ended.reason) == (0, "finished")
-    (warning,) = [event.message for event in run.all(events.Warning)]
-    assert (warning.code, warning.args["step"]) == ("save_no_space", 3)
-    assert warning.args["path"] == str(run.output.checkpoints)
-    assert re.fullmatch(r"No checkpoint of step 3: .* has 0\.00 GB free, and it needs \d+\.\d\d GB\..*", warning.what())
-    assert run.output.checkpoint_steps() == [step for step in range(STEPS, 0, -1) if step != 3]
-    assert [event.loss for event in steps(run)] == [event.loss for event in steps(finished)]
-
-
-@pytest.mark.parametrize("optimizer", ["adafactor", "adamw"])
-def test_a_checkpoint_is_only_begun_if_all_of_it_fits(
-    monkeypatch: pytest.MonkeyPatch, run_here: "Runner", tmp_path: Path, optimizer: str
-) -> None:
-    """What is asked for bounds what is written, and not by far."""
-    needs: list[int] = []
-    real = CheckpointWriter.bytes_needed
-
-    def asked(writer: CheckpointWriter) -> int:
-        needs.append(real(writer))
-        return needs[-1]
-
-    monkeypatch.setattr(CheckpointWriter, "bytes_needed", asked)
-    run = run_here(folder=tmp_path, optimizer=optimizer, epochs=1)
-    sizes = [sum(file.stat().st_size for file in run.output.checkpoint(step).iterdir()) for step in range(1, 6)]
-    frozen = sum(file.stat().st_size for file in (run.output.checkpoints / "frozen").iterdir())
-    assert needs[0] >= sizes[0] + frozen
-    assert all(need >= size for need, size in zip(needs, sizes, strict=True))
-    assert all(need <= size + frozen + 2 * SLACK for need, size in zip(needs, sizes, strict=True))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

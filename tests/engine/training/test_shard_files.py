@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from engine.contract.manifest import SHARD_NAME
-from engine.training import shard_files
+from engine.process.heartbeat import RankStatus
+from engine.training import shard_files, shard_storage
 
 TENSORS = {"weight:a.b": torch.arange(6.0).view(3, 2), "exp_avg:a.b": torch.ones(3, 2), "weight:c": torch.zeros(4)}
 
@@ -15,7 +16,7 @@ TENSORS = {"weight:a.b": torch.arange(6.0).view(3, 2), "exp_avg:a.b": torch.ones
 @pytest.fixture
 def names(tmp_path: Path) -> list[str]:
     """The files that one process wrote."""
-    shard_files.write(tmp_path, TENSORS, 1)
+    shard_files.write(tmp_path, TENSORS, 1, RankStatus())
     return [path.name for path in shard_files.own_files(tmp_path, 0)]
 
 
@@ -44,6 +45,17 @@ def test_a_file_that_the_manifest_does_not_name_is_not_read(tmp_path: Path, name
 
 
 def test_large_tensors_are_divided_among_several_files() -> None:
-    large = torch.empty(shard_files.FILE_BYTES // 4, device="meta")
-    assert shard_files._files_of({"a": large, "b": large, "c": large}, 1) == {"a": 1, "b": 2, "c": 3}
-    assert shard_files._files_of({"a": large, "b": large, "c": large}, 2) == {"a": 1, "b": 1, "c": 2}
+    large = torch.empty(25, device="meta")
+    assert shard_files.parts_of({"a": large, "b": large, "c": large}, 100) == {"a": 1, "b": 2, "c": 3}
+    assert shard_files.parts_of({"a": large, "b": large, "c": large}, 200) == {"a": 1, "b": 1, "c": 2}
+
+
+def test_a_failed_save_is_no_sign_that_another_rank_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shard_storage, "save_file", full)
+    status = RankStatus()
+    with pytest.raises(OSError, match="No space left"):
+        shard_files.write(tmp_path, TENSORS, 1, status)
+    assert not status.gave_up_waiting

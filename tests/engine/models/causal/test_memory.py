@@ -101,6 +101,29 @@ def test_measured_peaks_of_smollm2_are_predicted_within_15_percent(
     assert abs(found / measured - 1) < 0.15
 
 
+UNTIED = {"vocab_size": 16_384, "hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12}
+UNTIED |= {"num_attention_heads": 12, "num_key_value_heads": 4, "tie_word_embeddings": False}
+TINY = {"vocab_size": 300, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+TINY |= {"num_attention_heads": 4, "num_key_value_heads": 2}
+
+
+# The same of each of two ranks that a model is divided among, in fp32, with one micro-batch in each step.
+@pytest.mark.parametrize(
+    ("config", "model", "measured"),
+    [(WHOLE, UNTIED, 1661), (LORA, UNTIED, 1212), (WHOLE, TINY, 488)],
+    ids=["whole", "lora", "tiny"],
+)
+def test_measured_peaks_of_a_divided_llama_are_predicted_too(
+    config: RunConfig, model: dict[str, object], measured: int
+) -> None:
+    size = facts("llama", config, **model)
+    batch, reply = Batch(4, 49, 61), Batch(1, 49, 4)
+    plan = MemoryPlan(256, (batch,), (), reply, 4 * size.sizes.parameters, shards=2)
+    found = predicted(size, config, plan).host
+    assert found is not None
+    assert abs(found.total / (1 << 20) / measured - 1) < 0.15
+
+
 def test_a_second_copy_of_frozen_weights_is_for_large_micro_batches() -> None:
     small, large = (peak(LORA, replace(PLAN, packed=(Batch(8, 40, 20, tokens),))) for tokens in (511, 512))
     copied = 2 * (facts("llama", LORA).sizes.parameters - 49_152 * 576)
