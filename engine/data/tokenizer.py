@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from engine.contract.config import RunConfig
 from engine.contract.durable import read_json, write_json
@@ -20,7 +21,6 @@ from engine.contract.untrusted import one_line, reading_untrusted
 from engine.data import spiece
 from engine.data.bounded import done_in_time
 from engine.data.growth import EXPANSION_LIMIT, longest_expansion
-from engine.data.transformers_index import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 T5_CLASSES = ("T5Tokenizer", "MT5Tokenizer")
 PLAIN_CLASSES = ("", "PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend")  # do not indicate a family

@@ -179,6 +179,7 @@ def resume(
     if one.alive:
         raise BusyError("run_running", run=one.name)
     if one.record.launch.launcher and one.state.started is None and not given(settings):
+        one.run_dir.clear_requests()  # it may have been asked to stop while its machines waited for each other
         one.run_dir.write_record(one.record)  # the batch script of a job that begins again looks when it was written
         showing.print_launch(starting.Opened(one.run_dir, one.record, 0))
         return

@@ -77,7 +77,7 @@ def test_a_models_folder_with_an_undecodable_name_is_refused(tmp_path: Path) -> 
 
 def test_a_small_address_space_is_reported(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(ROWS, encoding="utf-8")
-    limited = ("bash", "-c", 'ulimit -v 250000; exec "$@"', "-", *SFT_TUI)
+    limited = ("bash", "-c", 'ulimit -v 200000; exec "$@"', "-", *SFT_TUI)
     result = run(*limited, "data", "import", "rows.jsonl", "--preview", folder=tmp_path)
     assert result.code == 2
     assert "ran out of memory" in result.err

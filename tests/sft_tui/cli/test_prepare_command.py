@@ -42,8 +42,10 @@ def test_a_prepared_run_has_its_folder_and_is_resumed_by_the_same_line(
     assert run.record.launch == Launch("torchrun", 2, 0, "first:29501")
     with pytest.raises(InputError, match="prepared"):
         runs.stop(run)
+    run.run_dir.request_stop()  # while its machines waited for each other
     again = CliRunner().invoke(main.cli, ["resume", "sft-small-1"])
     assert (again.exit_code, again.stdout) == (0, found.stdout)
+    assert not run.run_dir.stop_request.exists()  # or else it would stop before it begins
     record = run.run_dir.read_record()
     assert (record.resume, record.id) == (False, run.record.id)  # it has not begun
     more = CliRunner().invoke(main.cli, ["resume", "sft-small-1", "--epochs", "3"])
