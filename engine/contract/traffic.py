@@ -14,13 +14,13 @@ def gradient_bytes(trained: int, ranks: int) -> int:
     return round(2 * (ranks - 1) / ranks * trained * BYTES_OF_A_GRADIENT)
 
 
-def divided_bytes(parameters: int, trained: int, ranks: int) -> int:
-    """Bytes that each of the ranks that a model is divided among sends a micro-batch, in fp32.
+def divided_bytes(gathered: int, trained: int, ranks: int) -> int:
+    """Bytes that each of the ranks that a model is divided among sends a micro-batch.
 
-    All weights are put together twice, and the gradients of what learns are summed into shares: a ring sends
-    (n - 1) / n of each.
+    `gathered` are those of the weights that are put together in it. The gradients of what learns are summed into shares
+    in fp32: a ring sends (n - 1) / n of both.
     """
-    return round((ranks - 1) / ranks * (2 * parameters + trained) * BYTES_OF_A_GRADIENT)
+    return round((ranks - 1) / ranks * (gathered + trained * BYTES_OF_A_GRADIENT))
 
 
 def seconds(sent: int, gigabits: float) -> float:

@@ -70,10 +70,11 @@ def divided(model: Any, config: RunConfig, world: World) -> "tuple[OnDevice, Sha
     separable = find_head(model) is not None
     missing = None if separable else Message.of("head_not_separable", model=type(model).__name__)
     precision, fallback = choose_precision(config.mixed_precision, world.device, world.everyone)
-    bf16 = precision == "bf16"
-    shards = shard(model, world, bf16=bf16)
+    bf16, family = precision == "bf16", family_of(model)
+    narrow = {id(weight) for weight in family.held_in_bf16(model)} if bf16 else frozenset[int]()
+    shards = shard(model, world, bf16=bf16, narrow=narrow)
     chunk = config.loss_chunk_tokens
-    network = family_of(model).sharded(model, shards, world, separable=separable, chunk=chunk, bf16=bf16)
+    network = family.sharded(model, shards, world, separable=separable, chunk=chunk, bf16=bf16)
     return OnDevice(network, precision, fallback, missing), shards
 
 

@@ -5,7 +5,7 @@ layers while a loss or a reply is computed. The gradients of what learns are sum
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -92,6 +92,7 @@ class Shards:
     mine: dict[str, nn.Parameter]
     mesh: DeviceMesh
     unchanged: dict[str, Tensor]  # what does not learn, as it was loaded, on rank 0; emptied when it is written
+    gathered: int  # bytes of the weights that are put together in a micro-batch, forward and backward
     exchanges: Exchanges
     status: RankStatus
 
@@ -144,38 +145,30 @@ class Shards:
         return sum(_local(parameter).numel() for parameter in self.root.parameters())
 
 
-def shard(model: Any, world: World, *, bf16: bool) -> Shards:
+def shard(model: Any, world: World, *, bf16: bool, narrow: Set[int] = frozenset()) -> Shards:
     """Divides a model among all ranks, layer by layer, so that none ever holds more than its share and a layer.
 
-    Weights may still be mapped from files. What learns becomes fp32; with `bf16` the layers are put together in bf16,
-    and their gradients are summed in fp32.
+    Weights may still be mapped from files. They are held in fp32, but in bf16 those whose identities `narrow` has: the
+    weights themselves would not be freed. With `bf16` the layers are put together in bf16, and their gradients are
+    summed in fp32.
     """
     if world.device.type == "cpu":
         return_blocks_of(DROPPED)
     unchanged = frozen_tensors(model) if world.is_main else {}
     mesh = init_device_mesh(world.device.type, (world.size,))
-    # A model that keeps parts of it in fp32 has its layers put together as they are, and autocast casts them.
-    kept = model._keep_in_fp32_modules or model._keep_in_fp32_modules_strict
-    kind = torch.bfloat16 if bf16 and not kept else None
+    kind = _kind_of_layers(model, world.device) if bf16 else None
     of_layers = MixedPrecisionPolicy(param_dtype=kind, reduce_dtype=torch.float32, cast_forward_inputs=False)
-    for layer in layers_of(model):
-        _settle(layer, bf16=bf16)
+    layers, root = list(layers_of(model)), Root(model)
+    for layer in layers:
+        _settle(layer, narrow)
         fully_shard(layer, mesh=mesh, mp_policy=of_layers)
-    root = Root(model)
-    _settle(root, bf16=bf16)
+    _settle(root, narrow)
     fully_shard(root, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
-    exchanges, waiting = Exchanges(), world.rank_status.waiting_for_others
-    gather: Any = Exchange(exchanges, GATHER, waiting)
-    scatter: Any = Exchange(exchanges, SCATTER, waiting)
-    for part in root.modules():
-        if isinstance(part, FSDPModule):
-            part.set_custom_all_gather(gather)
-            part.set_custom_reduce_scatter(scatter)
-            part.set_gradient_divide_factor(1.0)  # a loss is divided by the tokens of all ranks already
-            part.set_force_sum_reduction_for_comms(True)
+    exchanges = _exchanged(root, world)
     learning = trained_parameters(model)
     mine = {name: nn.Parameter(_local(parameter.detach())) for name, parameter in learning.items()}
-    return Shards(root, learning, mine, mesh, unchanged, exchanges, world.rank_status)
+    gathered = _gathered(root, layers, kind)
+    return Shards(root, learning, mine, mesh, unchanged, gathered, exchanges, world.rank_status)
 
 
 def layers_of(model: nn.Module) -> Iterator[nn.Module]:
@@ -193,16 +186,51 @@ def layers_of(model: nn.Module) -> Iterator[nn.Module]:
             yield layer
 
 
-def _settle(part: nn.Module, *, bf16: bool) -> None:
-    """Gives the weights of a part the dtype that they are held in; those that are divided already have theirs."""
+def _kind_of_layers(model: Any, device: torch.device) -> torch.dtype | None:
+    """The dtype that the layers of a model in bf16 are put together in; None: as held, and autocast casts them.
+
+    So it is if a model keeps parts in fp32; and on a processor, if torch's layer norms get activations in fp32, for
+    which they take no weights in bf16 there.
+    """
+    kept = model._keep_in_fp32_modules or model._keep_in_fp32_modules_strict
+    wide = device.type == "cpu" and model.get_input_embeddings().weight.requires_grad
+    normed = wide and any(isinstance(module, nn.LayerNorm | nn.GroupNorm) for module in model.modules())
+    return None if kept or normed else torch.bfloat16
+
+
+def _settle(part: nn.Module, narrow: Set[int]) -> None:
+    """Gives the weights of a part the dtype that they are held in; those that are divided already have theirs.
+
+    FSDP2 reads it from them: a cast of what is divided would change the dtype that it reads, and not what it holds.
+    """
     for parameter in part.parameters():
         if not isinstance(parameter, DTensor):
-            kind = torch.float32 if parameter.requires_grad or not bf16 else _frozen_kind(parameter)
+            kind = torch.bfloat16 if id(parameter) in narrow else torch.float32
             parameter.data = parameter.data.to(kind).contiguous()
 
 
-def _frozen_kind(parameter: Tensor) -> torch.dtype:
-    return torch.bfloat16 if parameter.dim() > 1 else parameter.dtype
+def _exchanged(root: Any, world: World) -> Exchanges:
+    """Has all parts of a model do their exchanges in our way; the count of these."""
+    exchanges, waiting = Exchanges(), world.rank_status.waiting_for_others
+    gather: Any = Exchange(exchanges, GATHER, waiting)
+    scatter: Any = Exchange(exchanges, SCATTER, waiting)
+    for part in root.modules():
+        if isinstance(part, FSDPModule):
+            part.set_custom_all_gather(gather)
+            part.set_custom_reduce_scatter(scatter)
+            part.set_gradient_divide_factor(1.0)  # a loss is divided by the tokens of all ranks already
+            part.set_force_sum_reduction_for_comms(True)
+    return exchanges
+
+
+def _gathered(root: nn.Module, layers: Sequence[nn.Module], kind: torch.dtype | None) -> int:
+    """Bytes of the weights that are put together in a micro-batch: of layers twice, of what is outside them once."""
+    within = {parameter for layer in layers for parameter in layer.parameters()}
+    twice = sum(parameter.numel() * (kind or parameter.dtype).itemsize for parameter in within)
+    once = sum(
+        parameter.numel() * parameter.dtype.itemsize for parameter in root.parameters() if parameter not in within
+    )
+    return 2 * twice + once
 
 
 def _local(tensor: Any) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 
 from engine.contract.messages import Message
-from engine.contract.traffic import BUCKET_ELEMENTS, gradient_bytes
+from engine.contract.traffic import BUCKET_ELEMENTS, divided_bytes, gradient_bytes
 from engine.process.world import World
 
 FIRST_ELEMENTS = BUCKET_ELEMENTS // 16  # of fp32: what a slow network is not busy with for long
@@ -35,11 +35,17 @@ def _timed(world: World, elements: int) -> float:
     return max(time.perf_counter() - began, 1e-6)
 
 
-def measured(world: World, trained: int) -> Message | None:
-    """What the network costs a step that sums the gradients of `trained` parameters; None on one machine."""
+def measured(world: World, trained: int, gathered: int = 0) -> Message | None:
+    """What the network costs a step that sums the gradients of `trained` parameters; None on one machine.
+
+    `gathered`: bytes of the weights that are put together in a micro-batch of a model that is divided among the ranks,
+    of which it is then said.
+    """
     if len(world.machines) < 2:
         return None
-    rate, sent = bytes_per_second(world), gradient_bytes(trained, world.size)
+    rate, ranks = bytes_per_second(world), world.size
+    sent = divided_bytes(gathered, trained, ranks) if gathered else gradient_bytes(trained, ranks)
+    # Of a divided model no exchange is so long; but the host of a GPU, which runs ahead, waits for many at once.
     world.rank_status.longest_exchange = sent / rate
     shown = {"rate": f"{rate / 1e6:.4g}", "size": f"{sent / 1e6:.4g}", "seconds": f"{sent / rate:.2g}"}
-    return Message.of("network_measured", **shown)
+    return Message.of("network_measured_divided", **shown) if gathered else Message.of("network_measured", **shown)

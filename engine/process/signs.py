@@ -10,7 +10,8 @@ every rank waits in the same exchange, and none gets through. A slow network mus
 - Exchanges are numbered, and all ranks go through them in one order. Once each rank is in exchange k, none is waited
   for because it computes, reads or writes a file: what is left is to move the bytes of this one exchange.
 - The largest exchange is the sum of a step's gradients. `exchange.measured` finds what it takes on this network, at
-  launch; a network that becomes `SLOWER` times slower than that is still waited for.
+  launch; a network that becomes `SLOWER` times slower than that is still waited for. Of a divided model all exchanges
+  of a micro-batch take its place: the host of a GPU runs ahead, and may wait for many of them as if for one.
 - The other exchanges are far smaller; for them, and before anything is measured, `LEAST_SECONDS` is the limit. TCP
   sends again what was lost after 0.2, 0.4, 0.8 … s, so a connection that is back after 100 s is tried again 204 s after
   it broke at the latest: the limit is above that.
@@ -18,8 +19,7 @@ every rank waits in the same exchange, and none gets through. A slow network mus
 - The time is that of rank 0 alone, from when it first saw all of them there; it begins again if rank 0 was suspended
   or its store did not answer. A rank that is suspended or swaps is silent long before.
 
-Where ranks do not have the same numbers, or in exchanges without any (inside the layers of a divided model), nothing
-is found here, and TCP decides.
+Where ranks do not have the same numbers nothing is found here, and TCP decides.
 """
 
 import re

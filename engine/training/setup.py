@@ -133,8 +133,7 @@ def prepare(job: Job) -> Prepared:
         job.warn(ready.head_missing)
     for message in (*frozen.notices, ready.fallback, *ready.network.notices):
         job.notice(message)
-    if shards is None:  # or else its gradients go another way
-        job.notice(exchange.measured(world, frozen.trained))
+    job.notice(exchange.measured(world, frozen.trained, shards.gathered if shards is not None else 0))
     batch = resume.effective_batch(job, start)
     job.notice(resume.other_ranks(job, start, batch) if start is not None else None)
     per_epoch = batching.steps_per_epoch(selection.count, batch)

@@ -38,11 +38,11 @@ class ShardedRunner(StepRunner):
 
     def _compute(self, mine: Share, found: StepLosses, _sums: SumsAhead | None) -> float:
         """Forward and backward of all micro-batches; a rank that lost its parent continues, for the others need it."""
-        seconds = 0.0
-        for places in self._rounds(mine):
+        seconds, rounds = 0.0, self._rounds(mine)
+        batches = self._batches(mine.samples(places or mine.shortest) for places in rounds)
+        for places in rounds:
             began = time.perf_counter()
-            chosen = mine.samples(places or mine.shortest)
-            batch = self.store.rows_at(chosen)
+            chosen, batch = next(batches)
             seconds += time.perf_counter() - began
             with keeping_token_losses() as losses:
                 part = self._loss(chosen, batch, mine.label_tokens)

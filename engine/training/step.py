@@ -6,7 +6,7 @@ micro-batch therefore adds its exact share of the gradient, and neither the cut 
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -107,7 +107,8 @@ class StepRunner:
 
     def _compute(self, mine: "Share", found: StepLosses, sums: SumsAhead | None) -> float:
         """Adds up the losses and gradients of this rank; returns the seconds that reading rows took."""
-        status, seconds, batches = self.world.rank_status, 0.0, self._batches(mine)
+        status, seconds = self.world.rank_status, 0.0
+        batches = self._batches(map(mine.samples, mine.micro_batches))
         with self.casting():
             for number in range(len(mine.micro_batches)):
                 if status.orphaned:
@@ -125,9 +126,9 @@ class StepRunner:
                 status.mark()
         return seconds
 
-    def _batches(self, mine: "Share") -> Iterator[tuple[list[int], list[Row]]]:
+    def _batches(self, samples: Iterable[list[int]]) -> Iterator[tuple[list[int], list[Row]]]:
         """The samples and rows of each micro-batch; for a GPU all are read first, and get there by one copy."""
-        batches = ((chosen, self.store.rows_at(chosen)) for chosen in map(mine.samples, mine.micro_batches))
+        batches = ((chosen, self.store.rows_at(chosen)) for chosen in samples)
         if self._on_host:
             yield from batches
         else:

@@ -230,8 +230,8 @@ def network(report: "Report", launch: Launch) -> dict[str, Any] | None:
     trained, ranks = report.trained, launch.processes
     if launch.nodes < 2 or not trained:
         return None
-    if report.divided:
-        sent = divided_bytes(report.divided, trained, ranks)
+    if report.gathered:
+        sent = divided_bytes(report.gathered, trained, ranks)
         took = {rate: seconds(sent, rate) for rate in (1, 10)}
     else:
         sent = gradient_bytes(trained, ranks)
@@ -247,5 +247,5 @@ def print_traffic(report: "Report", launch: Launch, *, adapters: bool) -> None:
     if cost := network(report, launch):
         slow, fast = (f"{each:.2f}" if each >= 0.005 else "< 0.01" for each in cost["seconds"].values())
         words = "app.traffic_adapters" if adapters else "app.traffic"
-        words = "app.traffic_divided" if report.divided else words
+        words = "app.traffic_divided" if report.gathered else words
         echo(say(words, LANG, size=text.size(cost["bytes"]), slow=slow, fast=fast), err=True)

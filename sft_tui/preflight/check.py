@@ -48,7 +48,7 @@ class Report:
     learning: Phrase | None = None  # what learns of the model, on a line
     family: str = ""  # of the model, as the setting names it; empty if unknown
     trained: int = 0  # parameters of the model that learn; 0 if unknown
-    divided: int = 0  # parameters of a model that is divided among the ranks
+    gathered: int = 0  # bytes of the weights that a model divided among the ranks puts together in a micro-batch
 
     def count(self, level: str) -> int:
         """The number of findings of a level."""
@@ -118,7 +118,7 @@ def check(
         model.learning(known) if known else None,
         known.facts.kind if known else "",
         known.sizes.trained if known else 0,
-        known.sizes.parameters if known and config.shard == "full" else 0,
+        model.gathered(known, bf16=_precision(request).native) if known else 0,
     )
 
 

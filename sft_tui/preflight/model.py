@@ -109,6 +109,21 @@ def beyond_context(model: Model, data: DataFacts) -> Iterator[Finding]:
         yield from CONTEXT.findings(Context(model.facts.name, longest, decoder.context))
 
 
+def gathered(model: Model, *, bf16: bool) -> int:
+    """Bytes of the weights that a model divided among processes puts together in a micro-batch; 0 if it is not.
+
+    The layers are put together twice, forward and backward, what is outside them once. `bf16`: whether all devices
+    compute in it, if the settings let them.
+    """
+    config, decoder = model.config, model.facts.decoder
+    if config.shard == "off":
+        return 0
+    kind = 2 if bf16 and config.mixed_precision != "fp32" else 4
+    learns = not config.lora_rank and "embeddings" not in map(str.strip, config.freeze.split(","))
+    outside = model.facts.rows * decoder.width * (1 if decoder.tied else 2) if decoder else 0
+    return 2 * kind * (model.sizes.parameters - outside) + (4 if learns else kind) * outside
+
+
 def learning(model: Model) -> Phrase:
     """What learns of a model, on a line: `SmolLM2-135M · causal · LoRA r 16 · 4.9 M of 134.5 M learn`."""
     config, sizes = model.config, model.sizes

@@ -308,7 +308,10 @@ def divided_steps(tiny_settings: dict[str, Any], tmp_path_factory: pytest.TempPa
     llama = chatty(tmp_path_factory.mktemp("llama"), "llama")
     gemma = chatty(tmp_path_factory.mktemp("gemma"), "gemma3_text", head_dim=8, **SLIDING)
     common = {**tiny_settings, "dropout_rate": 0.0, "max_grad_norm": 1e9, "gradient_accumulation_steps": 9}
-    cases = {"all": llama, "lora": {**llama, "lora_rank": 3, "lora_alpha": 3.0}, "gemma": gemma}
+    gpt2 = chatty(tmp_path_factory.mktemp("gpt2"), "gpt2")
+    lora, bf16 = {**llama, "lora_rank": 3, "lora_alpha": 3.0}, {"mixed_precision": "bf16"}
+    cases = {"all": llama, "lora": lora, "gemma": gemma}
+    cases |= {"all_bf16": {**llama, **bf16}, "lora_bf16": {**lora, **bf16}, "norms_bf16": {**gpt2, **bf16}}
     every = {"micro_batch_tokens": 60, "shard": "full"}
     return {name: override(preset("sft-small").config, {**common, **case, **every})[0] for name, case in cases.items()}
 

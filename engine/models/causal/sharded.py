@@ -32,6 +32,9 @@ class ShardedCausal(PaddedCausal):
         """Has the weights outside the layers put together again, for they may have changed."""
         self._shards.root.reshard()
 
+    def drop_frozen_fp32(self) -> None:
+        """Nothing: frozen weights were cast before the model was divided."""
+
     def summed_loss(self, rows: Sequence[Row], _samples: Sequence[int] | None = None) -> Tensor:
         """Cross-entropy summed over the learned tokens of this rank's rows, float64, with its graph."""
         return self._whole(lambda: PaddedCausal.summed_loss(self, rows))

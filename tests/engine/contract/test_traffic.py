@@ -43,7 +43,7 @@ def test_the_table_of_the_page_is_what_the_model_says() -> None:
 COLUMNS = ((134_500_000, 1), (134_500_000, 10), (134_500_000, 100), (4_900_000, 1), (4_900_000, 10))
 
 
-def test_a_divided_model_sends_its_weights_twice_and_its_gradients_once() -> None:
-    assert divided_bytes(1_000_000, 1_000_000, 2) == 6_000_000
-    assert divided_bytes(1_000_000, 10_000, 4) == 6_030_000
-    assert divided_bytes(1_000_000, 10_000, 1) == 0
+def test_a_divided_model_sends_weights_and_gradients_in_a_micro_batch() -> None:
+    assert divided_bytes(4_000_000, 1_000_000, 2) == 4_000_000
+    assert divided_bytes(8_000_000, 10_000, 4) == 6_030_000
+    assert divided_bytes(8_000_000, 10_000, 1) == 0

@@ -11,7 +11,7 @@ from engine.process.world import World
 from tests.engine.gpu.conftest import require_gpus
 from tests.engine.models.causal.exact import apart
 from tests.engine.training.sharded import Launch, launched
-from tests.engine.training.test_sharded_step import alone
+from tests.engine.training.test_sharded_step import BF16, alone, require_step_in_bf16
 
 if TYPE_CHECKING:
     from tests.engine.conftest import TwoRanks
@@ -51,3 +51,5 @@ def test_a_divided_model_has_the_step_of_one_rank(
             assert numbers[1] == pytest.approx(norm, rel=1e-4)
             assert apart(tensors, expected) <= 1e-4
             assert numbers[3] == float(ranks > 1)  # whether rank 1 was asked to stop
+    for case in BF16:
+        require_step_in_bf16(launch, divided_steps[case], cpu_world, case)

@@ -38,6 +38,16 @@ def test_a_short_sum_says_what_the_gradients_of_a_step_take(summed: tuple[Any, l
     assert world.rank_status.longest_exchange == pytest.approx(2.0)
 
 
+def test_of_a_divided_model_it_says_what_a_micro_batch_takes(summed: tuple[Any, list[int]]) -> None:
+    """Each of two ranks sends half of 60 MB of weights in bf16, forward and backward, and of 40 MB of gradients."""
+    world, _ = summed
+    message = exchange.measured(world, 10_000_000, gathered=60_000_000)
+    assert message is not None
+    assert message.code == "network_measured_divided"
+    assert message.args == {"rate": "100", "size": "50", "seconds": "0.5"}
+    assert world.rank_status.longest_exchange == pytest.approx(0.5)
+
+
 def test_a_slow_network_is_not_busy_for_long(summed: tuple[Any, list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
     world, sizes = summed
     monkeypatch.setattr(exchange, "SHORT_SECONDS", 0.005)

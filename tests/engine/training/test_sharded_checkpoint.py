@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow  # each launch loads torch twice
 CASES = ["all", "lora"]
+BF16 = ["all_bf16", "lora_bf16"]
 Cases = dict[str, dict[str, Any]]
 Runs = dict[str, Outcome]
 
@@ -42,7 +43,8 @@ Runs = dict[str, Outcome]
 def divided_cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """The settings of runs of two epochs, with 16 rows a step."""
     llama = {**chatty(tmp_path_factory.mktemp("llama"), "llama"), "bleu_rows": 2, "eval_rows": 6}
-    return {"all": llama, "lora": {**llama, "lora_rank": 3}}
+    lora, bf16 = {**llama, "lora_rank": 3}, {"mixed_precision": "bf16"}
+    return {"all": llama, "lora": lora, "all_bf16": {**llama, **bf16}, "lora_bf16": {**lora, **bf16}}
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +60,8 @@ def runs(make_run: Callable[..., RunDir], divided_cases: Cases, tmp_path_factory
 def undivided(run_here: "Runner", divided_cases: Cases, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """The same runs in one process."""
     found = {}
-    for name, settings in divided_cases.items():
-        folder = tmp_path_factory.mktemp("one")
+    for name in CASES:
+        settings, folder = divided_cases[name], tmp_path_factory.mktemp("one")
         stop = stop_after(STEPS, RunDir(folder / "log"), 0)
         found[name] = run_here(folder=folder, listener=stop, gradient_accumulation_steps=16, **settings)
     return found
@@ -121,6 +123,28 @@ def test_the_best_model_is_whole_and_loads_in_transformers(runs: Runs, undivided
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_in_bf16_a_run_has_nearly_the_losses_of_fp32(runs: Runs, case: str) -> None:
+    """A loss of bf16 has 8 bits; the weights that learn, and the update of each step, are fp32."""
+    run, precise = runs[f"{case}_bf16"], runs[case]
+    assert run.ended.reason == "stopped", run.ended.message.text()
+    (plan,) = run.all(events.Plan)
+    assert plan.precision == "bf16"
+    assert losses(run) == pytest.approx(losses(precise), rel=2**-8)
+    assert losses(run) != losses(precise)
+    assert [score.loss for score in run.all(events.Eval)] == pytest.approx(
+        [score.loss for score in precise.all(events.Eval)], rel=2**-8
+    )
+
+
+def test_in_bf16_what_is_frozen_is_saved_as_it_was_loaded(runs: Runs, divided_cases: Cases) -> None:
+    base = load_file(Path(divided_cases["lora_bf16"]["pretrained_model"]) / "model.safetensors")
+    best = load_file(runs["lora_bf16"].output.best / "model.safetensors")
+    kept = [name for name in base if "norm" in name or "embed" in name]
+    assert kept
+    assert all(torch.equal(best[name], base[name]) and best[name].dtype == base[name].dtype for name in kept)
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_one_process_continues_what_two_began(
     runs: Runs, divided_cases: Cases, run_here: "Runner", tmp_path: Path, case: str
 ) -> None:
@@ -140,8 +164,8 @@ def test_as_many_ranks_continue_to_the_same_bits(
     runs: Runs, divided_cases: Cases, make_run: Callable[..., RunDir], tmp_path: Path
 ) -> None:
     two = {"processes": 2, "gradient_accumulation_steps": 8, "shard": "full", "resume": True}
-    made = {name: make_run(**two, **divided_cases[name]) for name in CASES}
-    found = {name: cut_copy(runs[name], made[name]) for name in CASES}
+    made = {name: make_run(**two, **divided_cases[name]) for name in CASES + BF16}
+    found = {name: cut_copy(runs[name], made[name]) for name in CASES + BF16}
     for name, run in found.items():
         launched(tmp_path / name, 2, runs={name: (made[name], 0)})
         assert losses(run)[: STEPS - CUT] == losses(runs[name])[CUT:]

@@ -25,6 +25,7 @@ from sft_tui.preflight.model import (
     Precision,
     beyond_context,
     findings,
+    gathered,
     learning,
     too_long,
     undividable,
@@ -58,6 +59,28 @@ def test_a_model_that_fits_is_shown_with_its_parameters() -> None:
     assert (finding.level, finding.code) == ("ok", "model")
     for text in ("model", "t5", "1,000", "400", "encoder"):
         assert text in finding.what()
+
+
+NARROW = DecoderFacts(2, 0, 1, 4, 1, 1, 1, 0, 0, tied=True)  # embeddings of 500 numbers, layers of 500
+
+
+@pytest.mark.parametrize(
+    ("bf16", "settings", "expected"),
+    [
+        (True, {}, 2 * 2 * 500 + 4 * 500),
+        (False, {}, 2 * 4 * 500 + 4 * 500),
+        (True, {"mixed_precision": "fp32"}, 2 * 4 * 500 + 4 * 500),
+        (True, {"lora_rank": 2}, 2 * 2 * 500 + 2 * 500),
+        (True, {"freeze": "embeddings, head"}, 2 * 2 * 500 + 2 * 500),
+        (True, {"shard": "off"}, 0),
+    ],
+    ids=["bf16", "fp32", "asked for fp32", "adapters", "frozen embeddings", "not divided"],
+)
+def test_a_divided_model_is_put_together_in_the_dtype_it_computes_in(
+    bf16: bool, settings: dict[str, Any], expected: int
+) -> None:
+    config = replace(RunConfig(), **{"shard": "full", "freeze": "", **settings})
+    assert gathered(Model(config, replace(FACTS, decoder=NARROW), None), bf16=bf16) == expected
 
 
 def test_a_new_model_is_as_large_as_its_tokenizer_needs() -> None:
