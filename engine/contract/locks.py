@@ -71,7 +71,7 @@ class FolderLock:
         """Takes the lock; raises BusyError naming the holder, InputError if the folder cannot be written."""
         made = sum(not path.exists() for path in (folder, *folder.parents))
         lock = cls._taken(folder, made, run, run_dir, setting)
-        if (elsewhere := _in_use_elsewhere(folder)) is not None:
+        if (elsewhere := _in_use_elsewhere(folder, run_dir)) is not None:
             lock.release()  # the signature remains theirs
             raise elsewhere
         try:
@@ -190,11 +190,16 @@ def _is_this_attempt(holder: Holder, run_dir: Path) -> bool:
     return holder.pid in (os.getpid(), os.getppid()) or parent_of(holder.pid) in (os.getpid(), os.getppid())
 
 
-def _in_use_elsewhere(folder: Path) -> BusyError | None:
-    """The error for a folder whose lock this machine cannot see, while a run on another writes; None if none does."""
+def _in_use_elsewhere(folder: Path, own: Path) -> BusyError | None:
+    """The error for a folder whose lock this machine cannot see, while a run on another writes; None if none does.
+
+    What grows in this process's `own` run, once it has the lock of that, it writes itself.
+    """
     holder = holder_of(folder)
     run_dir = RunDir(Path(holder.run_dir))
     if not holder.run_dir or not lives_elsewhere(run_dir, holder):
+        return None
+    if folder != own and holder.run_dir == str(own.absolute()) and holder_of(own).process == ProcessId.of(os.getpid()):
         return None
     with contextlib.suppress(InputError):  # of a stream that cannot be read
         if newest_has_ended(run_dir):

@@ -9,22 +9,23 @@ import traceback
 from engine.contract import certificate
 from engine.contract.events import Event, RankFailed, RunEnded
 from engine.contract.harmless import harmless
-from engine.contract.launch import OURS
 from engine.contract.messages import BusyError, InputError
 from engine.contract.processes import host_name
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter, last_attempt, next_attempt
 from engine.contract.untrusted import one_line
+from engine.process import places
 from engine.process.attempt import leave
 from engine.process.device_errors import connection_broke, kind_of
 from engine.process.heartbeat import attempt_from_environment, supervised
 from engine.process.job import StopAskedError
-from engine.process.waiting import Waiting
+from engine.process.waiting import Waiting, waits
 from engine.process.world import World
 
 FIRST_SECONDS = 3.0  # for which a rank lets rank 0 say why none of them could join
 LOOK_SECONDS = 0.1
+UNNAMED = "-"
 
 
 def joined(run_dir: RunDir) -> World:
@@ -33,23 +34,23 @@ def joined(run_dir: RunDir) -> World:
     attempt = attempt_from_environment()
     with contextlib.suppress(InputError):  # the job reports it
         record = run_dir.read_record()
-        attempt = attempt or next_attempt(run_dir.events)
-    launch, name = (record.launch, record.id) if record else (OURS, "")
+        attempt = attempt or _attempt(run_dir)
     waiting = Waiting(run_dir)
     try:
-        world = World(launch, name, waiting.report)
-        world.attempt = waiting.attempt
-        waiting.over()
-        return world
+        return _met(run_dir, record, waiting)
     except StopAskedError as stop:  # before all had come
+        print(harmless(stop.message.text()), file=sys.stderr)
         reason = "paused" if run_dir.stop_requested() == "pause" else "stopped"
-        waiting.ended(RunEnded(reason, 0, stop.message))
+        end = RunEnded(reason, 0, stop.message)
+        if not waiting.ended(end) and waiting.is_main:
+            _certify(run_dir, end, attempt, waiting)
         leave(0)
     except InputError as error:
         print(harmless(str(error)), file=sys.stderr)
-        end = RunEnded("refused", error.exit_code, error.message)
-        if not waiting.ended(end) and not isinstance(error, BusyError):  # or else other ranks write to the stream
-            _certify(run_dir, end, attempt)
+        busy = isinstance(error, BusyError)
+        end = RunEnded("busy" if busy else "refused", error.exit_code, error.message)
+        if not waiting.ended(end) and not busy:  # or else other ranks write to the stream
+            _certify(run_dir, end, attempt, waiting)
         leave(error.exit_code)
     except Exception as error:
         print(harmless(traceback.format_exc()), file=sys.stderr)
@@ -61,13 +62,33 @@ def joined(run_dir: RunDir) -> World:
             end = certificate.failed(record, failure.rank, failure, str(log))
             print(harmless(end.message.text()), file=sys.stderr)
             if not waiting.ended(end):
-                _certify(run_dir, end, attempt)
+                _certify(run_dir, end, attempt, waiting)
         leave(1)
 
 
+def _met(run_dir: RunDir, record: RunRecord | None, waiting: Waiting) -> World:
+    """The world, which alone is at work in the run's folders; raises InputError, and what its making raises."""
+    if record is None:
+        return World(report=waiting.report)
+    error = waiting.in_use(counts_main=waiting.is_main)
+    if error is not None:
+        raise error
+    name = record.id or record.run or UNNAMED  # not as a rank that finds no record
+    world = World(record.launch, name, str(run_dir.path.absolute()), waiting.report)
+    if not supervised():
+        world.together(waiting.begin, chosen=world.is_main)
+    world.attempt = waiting.attempt
+    waiting.over()
+    return world
+
+
+def _attempt(run_dir: RunDir) -> int:
+    """The number of the attempt that begins now, or that rank 0 has begun because this rank is late."""
+    return last_attempt(run_dir.events) if _rank() and waits(run_dir) else next_attempt(run_dir.events)
+
+
 def _rank() -> int:
-    number = os.environ.get("RANK", "0")
-    return int(number) if number.isdecimal() else 0
+    return places.rank_of(os.environ)  # `World` has not written it under torch's name yet
 
 
 def _failure(error: Exception) -> RankFailed:
@@ -84,21 +105,27 @@ def _failure(error: Exception) -> RankFailed:
     )
 
 
-def _certify(run_dir: RunDir, end: RunEnded, attempt: int) -> None:
+def _certify(run_dir: RunDir, end: RunEnded, attempt: int, waiting: Waiting) -> None:
     """Writes the end of the attempt, unless another rank has: rank 0 at once, the others if it does not.
 
     All write to rank 0's stream, of which alone an end counts if rank 0 has written nothing: one line each, and not at
-    the same time.
+    the same time. A stream that others write, of another launch or rank 0 of this one, is left alone.
     """
     first = _rank() == 0
     if supervised():  # whose stream has begun
         return _write(run_dir, end, attempt) if first else None
     until = time.monotonic() + (0.0 if first else FIRST_SECONDS)
     with contextlib.suppress(InputError):
-        while not (written := last_attempt(run_dir.events) >= attempt) and time.monotonic() < until:
+        while not (written := _has_end(run_dir, attempt)) and time.monotonic() < until:
             time.sleep(LOOK_SECONDS)
-        if not written:
+        if not written and waiting.in_use(counts_main=True) is None:
             _write(run_dir, end, attempt)
+
+
+def _has_end(run_dir: RunDir, attempt: int) -> bool:
+    """Whether the attempt has ended, or got further than to wait for its ranks; raises InputError."""
+    newest = last_attempt(run_dir.events)
+    return newest > attempt or (newest == attempt and not waits(run_dir))
 
 
 def _write(run_dir: RunDir, event: Event, attempt: int) -> None:

@@ -15,11 +15,17 @@ from typing import Annotated, Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed import DistNetworkError, DistStoreError, PrefixStore, Store  # type: ignore[attr-defined]
+from torch.distributed import (  # type: ignore[attr-defined]
+    DistError,
+    DistNetworkError,
+    DistStoreError,
+    PrefixStore,
+    Store,
+)
 from torch.distributed.rendezvous import rendezvous
 
 from engine.contract import environment
-from engine.contract.bounds import Between, Name, as_json, read_as
+from engine.contract.bounds import Between, Name, PathText, as_json, read_as
 from engine.contract.launch import OURS, Launch
 from engine.contract.messages import InputError
 from engine.contract.processes import boot_id, host_name
@@ -37,7 +43,7 @@ CPU = "ACCELERATE_USE_CPU"
 
 @dataclass(frozen=True)
 class Hello:
-    """What a rank says of itself: its machine, what it computes on, and the UUID of its GPU."""
+    """What a rank says of itself: its machine, what it computes on, the UUID of its GPU, and the run that it sees."""
 
     rank: Annotated[int, Between(0, 1 << 20)] = 0
     node: Name = ""
@@ -45,6 +51,8 @@ class Hello:
     device: Name = "cpu"
     gpu: Name = ""
     asked: bool = False  # whether the CPU was asked for
+    run: Name = ""  # the id of the run in its folder; empty if it finds none there
+    folder: PathText = ""  # of the run, as its machine sees it
 
 
 @dataclass(frozen=True)
@@ -60,24 +68,27 @@ def computes_on_cpu(given: Mapping[str, str]) -> bool:
     return given.get(CPU, "").lower() in YES
 
 
-def meet(given: Mapping[str, str], launch: Launch = OURS, name: str = "", *, asked: bool = False) -> Meeting:
+def meet(
+    given: Mapping[str, str], launch: Launch = OURS, run: str = "", folder: str = "", *, asked: bool = False
+) -> Meeting:
     """Lets this rank meet all others, and makes the group that accelerate then takes; raises InputError.
 
-    `launch` is what a launcher was asked for, `name` that of the run, which tells its ranks from others at the same
-    port, `asked`: whether the CPU was asked for, and not taken for want of a GPU.
+    `launch` is what a launcher was asked for, `run` the id of the run that this rank finds in `folder`, `asked`:
+    whether the CPU was asked for, and not taken for want of a GPU.
     """
     device, meeting = own_device(given), given.get(environment.RENDEZVOUS)
     gpu = "" if device.type != "cuda" else _uuid(device)
-    mine = Hello(int(given.get("RANK", "0")), host_name(), boot_id(), device.type, gpu, asked)
+    mine = Hello(int(given.get("RANK", "0")), host_name(), boot_id(), device.type, gpu, asked, run, folder)
     size = int(given.get("WORLD_SIZE", "1"))
     # Through a file without a rank in it, only accelerate meets: a supervisor starts such ranks on one CPU.
     if size < 2 or "RANK" not in given or (meeting is not None and "?" not in meeting):
         require_fit([mine], launch.gpus)
         return Meeting([mine])
     restart = given.get("TORCHELASTIC_RESTART_COUNT", "0")  # a launcher that restarts its ranks may keep its store
-    store = PrefixStore(f"sft-tui-{name}-{restart}", _store(given, mine))
+    store = PrefixStore(f"sft-tui-{restart}", _store(given, mine))
     hellos = exchanged(store, mine, size)
     try:
+        require_one_run(hellos)
         require_fit(hellos, launch.gpus)
     except InputError:
         _leave(store, mine.rank, size)
@@ -94,6 +105,15 @@ def own_device(given: Mapping[str, str]) -> torch.device:
         return torch.device("cuda", max(0, _local_rank(given)) % torch.cuda.device_count())
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return found or torch.device("cpu")
+
+
+def require_one_run(hellos: Sequence[Hello]) -> None:
+    """Raises InputError unless all ranks find the same run in its folder; if none finds one, their job says so."""
+    main = next((hello for hello in hellos if hello.run), None)
+    others = [hello for hello in hellos if main is not None and hello.run != main.run]
+    if main is not None and others:
+        nodes = _some(hello.node for hello in others)
+        raise InputError("folder_not_shared", nodes=nodes, setting="logs", path=main.folder, main=main.node)
 
 
 def require_fit(hellos: Sequence[Hello], gpus: int) -> None:
@@ -127,17 +147,21 @@ def _some(names: Iterable[str]) -> str:
 def exchanged(store: Store, mine: Hello, size: int) -> list[Hello]:
     """What all ranks say of themselves; raises InputError if one does not come, or something else answers."""
     names = [f"hello-{rank}" for rank in range(size)]
-    store.set(names[mine.rank], json.dumps(as_json(mine)))
     try:
-        store.wait(names, MEETING_LIMIT)
-        hellos = [read_as(Hello, json.loads(said)) for said in store.multi_get(names)]
+        store.set(names[mine.rank], json.dumps(as_json(mine)))
+        _await_all(store, names)
+        return [read_as(Hello, json.loads(said)) for said in store.multi_get(names)]
+    except (ValueError, TypeError, OverflowError, RecursionError, DistError) as error:
+        raise _unmet(os.environ, mine, one_line(error)) from None
+
+
+def _await_all(store: Store, names: Sequence[str]) -> None:
+    try:
+        store.wait(list(names), MEETING_LIMIT)
     except DistStoreError:
         absent = _some(str(rank) for rank, name in enumerate(names) if not store.check([name]))
         seconds = round(MEETING_LIMIT.total_seconds())
-        raise InputError("meeting_incomplete", absent=absent, ranks=size, seconds=seconds) from None
-    except (ValueError, TypeError, OverflowError, RecursionError, DistNetworkError) as error:
-        raise _unmet(os.environ, mine, one_line(error)) from None
-    return hellos
+        raise InputError("meeting_incomplete", absent=absent, ranks=len(names), seconds=seconds) from None
 
 
 def _store(given: Mapping[str, str], mine: Hello) -> Store:

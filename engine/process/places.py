@@ -67,6 +67,14 @@ def place_in_slurm(given: Mapping[str, str]) -> Place | None:
     )
 
 
+def rank_of(given: Mapping[str, str]) -> int:
+    """The number of this rank, also before `settle`; 0 of a process that is alone."""
+    if (rank := _number(given.get("RANK"))) is not None:
+        return rank
+    place = place_in_slurm(given)
+    return place.rank if place is not None and place.size > 1 else 0
+
+
 def first_host(nodes: str) -> str:
     """The first host of a list as Slurm writes it: that of `gpu[03-04,7],login` is gpu03."""
     host, inside = "", False

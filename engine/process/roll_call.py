@@ -65,8 +65,8 @@ Report = Callable[[Awaited], None]  # called at every look
 def called(given: Mapping[str, str], report: Report) -> Store | None:
     """Waits until all ranks have come; returns their store, to be kept until they have met.
 
-    None if nobody need be waited for (a supervisor started all on one machine, or there is only one), or if rank 0
-    cannot open the store: `meeting` says why. Raises InputError after `LIMIT_SECONDS`, and what `report` raises.
+    None if nobody need be waited for (a supervisor started all on one machine, or there is only one), or if the port of
+    rank 0 is taken: `meeting` says so. Raises InputError after `LIMIT_SECONDS`, and what `report` raises.
     """
     size, rank = int(given.get("WORLD_SIZE", "1")), int(given.get("RANK", "0"))
     by_file = environment.SUPERVISOR in given or environment.RENDEZVOUS in given
@@ -132,10 +132,16 @@ class _RollCall:
     def _opened(self) -> TCPStore | None:
         patience = timedelta(seconds=CONNECT_SECONDS)
         how = {"is_master": True, "timeout": patience, "wait_for_workers": False, "multi_tenant": True}
-        try:
-            return TCPStore(self._address, self._port, self._size, **how)  # type: ignore[arg-type]
-        except RuntimeError:
-            return None
+        await_name(self._address, host_name())
+        while True:
+            try:
+                return TCPStore(self._address, self._port, self._size, **how)  # type: ignore[arg-type]
+            except RuntimeError as error:
+                if "EADDRINUSE" in str(error):
+                    return None
+                if self._late():  # until then its own address may not lead here yet, as in Kubernetes
+                    raise
+            self._look(tuple(range(1, self._size)))
 
     def _connected(self) -> TCPStore:
         await_name(self._address, host_name())

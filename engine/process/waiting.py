@@ -6,8 +6,12 @@ import sys
 from engine.contract import certificate, events
 from engine.contract.harmless import harmless
 from engine.contract.locks import FolderLock, busy, is_locked
+from engine.contract.messages import BusyError
+from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
-from engine.contract.stream import EventWriter, next_attempt
+from engine.contract.stream import EventWriter, end_of, next_attempt
+from engine.process import places
+from engine.process.heartbeat import supervised
 from engine.process.job import StopAskedError
 from engine.process.roll_call import Awaited, Pace
 
@@ -19,11 +23,31 @@ class Waiting:
 
     def __init__(self, run_dir: RunDir) -> None:
         self._run_dir = run_dir
-        self._is_main = os.environ.get("RANK", "0") == "0"
+        self.is_main = places.rank_of(os.environ) == 0
         self._pace = Pace()
         self._log: EventWriter | None = None
         self._lock: FolderLock | None = None  # by which viewers see that the run is alive; held until the process ends
         self.attempt = 0
+
+    def in_use(self, *, counts_main: bool) -> BusyError | None:
+        """The error for a folder of the run that others have locked, if one is; raises InputError of the record.
+
+        `counts_main`: whether the lock of the run's own folder, which rank 0 of this launch may hold, is one of others.
+        """
+        record, mine = self._run_dir.read_record(), self._run_dir.path
+        if not _takes_locks(record):
+            return None
+        if is_locked(record.output.path):
+            return busy(record.output.path)
+        return busy(mine) if counts_main and self._lock is None and is_locked(mine) else None
+
+    def begin(self) -> None:
+        """Takes the run's folder on rank 0, as all have met; raises BusyError if the run is at work already."""
+        error = self.in_use(counts_main=True)
+        if error is not None:
+            raise error
+        if _takes_locks(self._run_dir.read_record()):
+            self._take()
 
     def report(self, awaited: Awaited) -> None:
         """Says who is waited for; raises StopAskedError if the run was asked to stop, InputError if it runs already."""
@@ -33,7 +57,7 @@ class Waiting:
         if not self._pace.due(awaited):
             return
         print(harmless(awaited.message().text()), file=sys.stderr, flush=True)
-        if self._is_main:
+        if self.is_main and self._run_dir.record.is_file():  # else the others say that they find the run, and where
             log = self._opened()
             log.write(events.Phase(PHASE, awaited.size - len(awaited.missing), awaited.size))
             log.write(events.Notice(awaited.message()))
@@ -54,10 +78,29 @@ class Waiting:
     def _opened(self) -> EventWriter:
         """The stream of the run, which this process alone may write; raises InputError or OSError."""
         if self._log is None:
-            record, folder = self._run_dir.read_record(), self._run_dir.path
-            if is_locked(record.output.path):
-                raise busy(record.output.path)
-            self._lock = FolderLock.acquire(folder, record.run, folder, "logs")
+            error = self.in_use(counts_main=True)
+            if error is not None:
+                raise error
+            self._take()
             self.attempt = next_attempt(self._run_dir.events)
             self._log = EventWriter(self._run_dir.events, "rank0", self.attempt)
         return self._log
+
+    def _take(self) -> None:
+        if self._lock is None:
+            folder = self._run_dir.path
+            self._lock = FolderLock.acquire(folder, self._run_dir.read_record().run, folder, "logs")
+
+
+def _takes_locks(record: RunRecord) -> bool:
+    """Whether the ranks take the locks of a run themselves: a supervisor has them before it starts its ranks."""
+    return record.job == "train" and not supervised()
+
+
+def waits(run_dir: RunDir) -> bool:
+    """Whether the newest attempt in a run's stream still waits for its ranks; raises InputError."""
+    records = end_of(run_dir.events)
+    newest = max((record.envelope.attempt for record in records), default=0)
+    found = [record.event for record in records if record.envelope.attempt == newest]
+    phases = [event.name for event in found if isinstance(event, events.Phase)]
+    return phases[-1:] == [PHASE] and not any(isinstance(event, events.RunEnded) for event in found)

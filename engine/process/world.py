@@ -35,10 +35,12 @@ class World:
 
     attempt = 0  # its number, if rank 0 began it before all had come
 
-    def __init__(self, launch: Launch = OURS, name: str = "", report: roll_call.Report | None = None) -> None:
+    def __init__(
+        self, launch: Launch = OURS, run: str = "", folder: str = "", report: roll_call.Report | None = None
+    ) -> None:
         """Meets the others; raises InputError, and what `report` raises, which is called with who is waited for.
 
-        `launch` is what a launcher was asked for, `name` that of the run.
+        `launch` is what a launcher was asked for, `run` the id of the run that this rank finds in `folder`.
         """
         # accelerate would load DeepSpeed for it, which `check` refuses in words.
         self.deepspeed = os.environ.pop("ACCELERATE_USE_DEEPSPEED", "").lower() in YES
@@ -47,7 +49,7 @@ class World:
         places.settle(os.environ, on_cpu=not torch.accelerator.is_available())
         self._roll_call = roll_call.called(os.environ, report or roll_call.printing())
         leave_time_for_the_certificate(os.environ)
-        self._meeting = meet(os.environ, launch, name, asked=asked)
+        self._meeting = meet(os.environ, launch, run, folder, asked=asked)
         # Ranks that a supervisor started meet through a file, which needs no port that another program might take.
         group = InitProcessGroupKwargs(timeout=COLLECTIVE_LIMIT, init_method=os.environ.get(environment.RENDEZVOUS))
         self.accelerator = Accelerator(kwargs_handlers=[group])
@@ -195,7 +197,10 @@ class World:
 def _error_of_the_group(device: torch.device) -> str:
     """The name of the error that torch has found in the group's exchanges; SUCCESS if none."""
     group = dist.group.WORLD  # None once this rank has left it
-    return "SUCCESS" if group is None else str(group._get_backend(device).get_error().name)
+    if group is not None:
+        with contextlib.suppress(RuntimeError, ValueError):  # the main thread is just leaving it, in order
+            return str(group._get_backend(device).get_error().name)
+    return "SUCCESS"
 
 
 def leave_time_for_the_certificate(given: MutableMapping[str, str]) -> None:

@@ -385,6 +385,20 @@ def test_a_run_that_ended_on_another_machine_frees_its_folder(
     take(folder, "sft-2").abandon()
 
 
+def test_a_run_that_moved_to_this_machine_does_not_wait_for_itself(
+    folder: Path, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    """Its own heartbeats are in the stream by the time it takes the output folder."""
+    run_dir = RunDir(tmp_path / "run")
+    run_dir.path.mkdir()
+    held_elsewhere(folder, run_dir)
+    mine = FolderLock.acquire(run_dir.path, "sft-1", run_dir.path, "logs")
+    beat = EventWriter(run_dir.events, "rank0", 2)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: beat.write(step(4)))
+    FolderLock.acquire(folder, "sft-1", run_dir.path).abandon()
+    mine.release()
+
+
 @pytest.mark.parametrize(("number", "locked"), [(errno.ENOSYS, False), (errno.EAGAIN, True), (errno.ENOLCK, True)])
 def test_where_nobody_can_lock_a_folder_is_not_locked(
     folder: Path, monkeypatch: Patch, number: int, locked: bool

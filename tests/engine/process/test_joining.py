@@ -4,18 +4,22 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from engine.contract.events import Event, RankFailed, RunEnded
 from engine.contract.launch import Launch
+from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
 from engine.process import joining, roll_call
 from engine.process.joining import joined
 from engine.process.roll_call import Awaited
+from engine.process.waiting import Waiting
 from sft_tui.runs import read_run
 from tests.engine.conftest import reported
 from tests.engine.test_train import free_port
@@ -44,7 +48,7 @@ def run_dir(make_run: Callable[..., RunDir], tmp_path: Path) -> RunDir:
 def leaves(run_dir: RunDir, patch: pytest.MonkeyPatch, error: Exception, rank: int = 0) -> tuple[int, list[Event]]:
     """How a rank that meets with an error ends, and what is then in the run's stream."""
 
-    def world(_launch: Launch, _name: str, _report: object) -> None:
+    def world(*_about: object) -> None:
         raise error
 
     patch.setenv("RANK", str(rank))
@@ -78,10 +82,71 @@ def test_an_error_is_certified_with_its_traceback(
 
 def test_one_certificate_is_enough(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rank 0 writes at once, and the others only if it does not."""
-    leaves(run_dir, monkeypatch, PORT)
-    attempts = [record.envelope.attempt for record in reported(run_dir)]
-    monkeypatch.setattr(joining, "next_attempt", lambda _path: attempts[0])  # they started together
-    assert len(leaves(run_dir, monkeypatch, PORT, rank=1)[1]) == 1
+
+    def world(*_about: object) -> None:  # of rank 1, while rank 0 meets with the same
+        leaves(run_dir, monkeypatch, PORT)
+        monkeypatch.setenv("RANK", "1")
+        raise PORT
+
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(joining, "World", world)
+    with pytest.raises(SystemExit):
+        joined(run_dir)
+    assert [(record.envelope.src, record.envelope.attempt) for record in reported(run_dir)] == [("rank0", 1)]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_late_rank_belongs_to_the_attempt_that_waits_for_it(
+    run_dir: RunDir, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """If rank 0 is killed, the other rank certifies the attempt."""
+    monkeypatch.setattr(roll_call, "SAY_SECONDS", 0.0)
+    monkeypatch.setenv("RANK", "0")
+    waiting = Waiting(run_dir)
+    waiting.report(Awaited(0, 2, "ash", 29500, (1,), 0.0))
+
+    def world(*_about: object) -> None:
+        if not killed:
+            waiting.ended(RunEnded("refused", 2, PORT.message))
+        assert waiting._lock is not None
+        waiting._lock.release()
+        raise PORT
+
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(joining, "World", world)
+    with pytest.raises(SystemExit):
+        joined(run_dir)
+    found = reported(run_dir)
+    assert {record.envelope.attempt for record in found} == {1}
+    assert [record.envelope.src for record in found if isinstance(record.event, RunEnded)] == [f"rank{int(killed)}"]
+
+
+@pytest.mark.parametrize(("rank", "trains", "code"), [(0, True, 3), (1, True, 3), (0, False, 3), (1, False, 2)])
+def test_a_second_launch_leaves_the_stream_of_the_first_alone(
+    run_dir: RunDir, monkeypatch: pytest.MonkeyPatch, rank: int, trains: bool, code: int
+) -> None:
+    """The first one trains, or waits for its ranks; the lock may then be that of this rank's own rank 0."""
+    folder = run_dir.read_record().output.path if trains else run_dir.path
+    held = FolderLock.acquire(folder, "first", run_dir.path, "logs")
+    assert leaves(run_dir, monkeypatch, PORT, rank) == (code, [])
+    assert not run_dir.events.exists()
+    held.release()
+
+
+def test_launches_at_one_moment_do_not_both_write(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have met when the first takes the run's folder."""
+    held: list[FolderLock] = []
+
+    def world(*_about: object) -> Any:
+        held.append(FolderLock.acquire(run_dir.path, "first", run_dir.path, "logs"))
+        return SimpleNamespace(is_main=True, together=lambda work, *, chosen: chosen and work())
+
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(joining, "World", world)
+    with pytest.raises(SystemExit) as left:
+        joined(run_dir)
+    assert (left.value.code, run_dir.events.exists()) == (3, False)
+    held[0].release()
 
 
 def test_the_next_attempt_has_a_certificate_of_its_own(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +219,7 @@ def test_a_run_without_a_record_is_left_to_the_job(tmp_path: Path) -> None:
 def test_a_run_that_is_stopped_while_it_waits_ends_as_asked(
     run_dir: RunDir, monkeypatch: pytest.MonkeyPatch, asked: str, reason: str
 ) -> None:
-    def world(_launch: Launch, _name: str, report: Callable[[Awaited], None]) -> None:
+    def world(_launch: Launch, _run: str, _folder: str, report: Callable[[Awaited], None]) -> None:
         for _ in range(2):
             report(Awaited(0, 2, "ash", 29500, (1,), 0.0))
             run_dir.request_stop(asked)
@@ -170,8 +235,24 @@ def test_a_run_that_is_stopped_while_it_waits_ends_as_asked(
     assert {record.envelope.attempt for record in reported(run_dir)} == {1}
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_run_that_is_stopped_before_it_said_anything_ends_too(
+    run_dir: RunDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rank: int
+) -> None:
+    def world(_launch: Launch, _run: str, _folder: str, report: Callable[[Awaited], None]) -> None:
+        run_dir.request_stop("stop")
+        report(Awaited(rank, 2, "ash", 29500, (1,), 0.0))
+
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.setattr(joining, "World", world)
+    with pytest.raises(SystemExit) as left:
+        joined(run_dir)
+    assert (left.value.code, "waiting for the other processes" in capsys.readouterr().err) == (0, True)
+    assert [getattr(record.event, "reason", "") for record in reported(run_dir)] == ["stopped"] * (rank == 0)
+
+
 def test_missing_ranks_end_the_attempt_that_waited_for_them(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    def world(_launch: Launch, _name: str, report: Callable[[Awaited], None]) -> None:
+    def world(_launch: Launch, _run: str, _folder: str, report: Callable[[Awaited], None]) -> None:
         report(Awaited(0, 2, "ash", 29500, (1,), 0.0))
         raise InputError("meeting_incomplete", absent="1", ranks=2, seconds=1800)
 

@@ -1,20 +1,20 @@
 """Ranks that meet on a store: two threads of this process, on machines with GPUs that only seem to be there."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 import torch.distributed as dist
-from torch.distributed import HashStore  # type: ignore[attr-defined]
+from torch.distributed import HashStore, Store  # type: ignore[attr-defined]
 
 from engine.contract.launch import Launch
 from engine.contract.messages import InputError, Message
 from engine.process import meeting
-from engine.process.meeting import Hello, Meeting, meet, own_device, require_fit
+from engine.process.meeting import Hello, Meeting, exchanged, meet, own_device, require_fit, require_one_run
 
 Met = Callable[..., list[Meeting | Message]]
 ON_CPU = {"ACCELERATE_USE_CPU": "true"}
@@ -53,11 +53,13 @@ def met(monkeypatch: pytest.MonkeyPatch, groups: list[Any]) -> Met:  # noqa: ARG
     store = HashStore()
     monkeypatch.setattr(meeting, "_store", lambda _given, _mine: store)
 
-    def all_meet(*ranks: dict[str, str], size: int = 2, **how: Any) -> list[Meeting | Message]:
+    def all_meet(
+        *ranks: dict[str, str], size: int = 2, runs: Sequence[str] = ("", ""), **how: Any
+    ) -> list[Meeting | Message]:
         def one(number: int) -> Meeting | Message:
             place = {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(size)}
             try:
-                return meet({**place, **ranks[number]}, **how)
+                return meet({**place, **ranks[number]}, run=runs[number], folder=f"/on{number}", **how)
             except InputError as error:
                 return error.message
 
@@ -150,16 +152,59 @@ def test_a_rank_that_does_not_come_is_named(met: Met, monkeypatch: pytest.Monkey
 
 def test_what_else_answers_at_the_port_is_no_rank(met: Met, monkeypatch: pytest.MonkeyPatch) -> None:
     store = HashStore()
-    store.set("sft-tui-run-0/hello-1", '{"rank": -5}')
+    store.set("sft-tui-0/hello-1", '{"rank": -5}')
     monkeypatch.setattr(meeting, "_store", lambda _given, _mine: store)
-    (message,) = refusals(met(ON_CPU, name="run"))
+    (message,) = refusals(met(ON_CPU))
     assert message.code == "meeting_failed"
 
 
-def test_ranks_of_two_runs_at_one_port_do_not_meet(met: Met, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meeting, "MEETING_LIMIT", timedelta(seconds=0.3))
-    first, second = met(ON_CPU, name="a"), met(ON_CPU, name="b")
-    assert [one.code for one in refusals([*first, *second])] == ["meeting_incomplete"] * 2
+@pytest.mark.parametrize(("runs", "blind"), [(("a", "b"), 1), (("a", ""), 1), (("", "b"), 0)])
+def test_machines_that_find_another_run_or_none_are_named_at_once(
+    met: Met, groups: list[tuple[Any, ...]], runs: tuple[str, str], blind: int
+) -> None:
+    found = refusals(met(ON_CPU, ON_CPU, runs=runs))
+    assert [one.code for one in found] == ["folder_not_shared"] * 2
+    assert {one.args["path"] for one in found} == {f"/on{1 - blind}"}
+    assert groups == []
+
+
+def test_the_machine_that_finds_no_run_is_in_the_sentence() -> None:
+    with pytest.raises(InputError, match="but /here, as ash sees it, is not the one that oak sees"):
+        require_one_run([Hello(0, "ash", run="a", folder="/here"), Hello(1, "oak", folder="/there")])
+
+
+def test_ranks_that_all_find_one_run_or_none_go_on() -> None:
+    require_one_run([Hello(0, "ash", run="a"), Hello(1, "oak", run="a")])
+    require_one_run([Hello(0, "ash"), Hello(1, "oak")])  # their job says what is missing
+
+
+class Broken:
+    """A store whose server is gone from some call on."""
+
+    def __init__(self, last: str) -> None:
+        self._last = last
+
+    def _gone(self, call: str) -> None:
+        if call == self._last:
+            raise dist.DistNetworkError("Broken pipe")
+
+    def set(self, _name: str, _value: str) -> None:
+        self._gone("set")
+
+    def wait(self, _names: list[str], _limit: timedelta) -> None:
+        self._gone("wait")
+        raise dist.DistStoreError("wait timeout")
+
+    def check(self, _names: list[str]) -> bool:
+        self._gone("check")
+        return False
+
+
+@pytest.mark.parametrize("last", ["set", "wait", "check"])
+def test_a_store_that_is_gone_is_a_refusal_with_advice(last: str) -> None:
+    with pytest.raises(InputError, match="Broken pipe") as refused:
+        exchanged(cast(Store, Broken(last)), Hello(1, "oak"), 2)
+    assert refused.value.message.code == "meeting_failed"
 
 
 def test_a_port_in_use_is_reported_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

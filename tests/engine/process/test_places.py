@@ -11,6 +11,7 @@ from engine.process.places import (
     interface_outwards,
     interface_towards,
     place_in_slurm,
+    rank_of,
     settle,
     tasks_per_node,
 )
@@ -47,6 +48,7 @@ def test_tasks_are_counted_by_node() -> None:
 
 
 def test_a_task_of_slurm_finds_its_place() -> None:
+    assert rank_of(IN_SLURM) == 3
     assert place_in_slurm(IN_SLURM) == Place(3, 5, local_rank=1, local_size=2, address="gpu03", port="16415")
 
 

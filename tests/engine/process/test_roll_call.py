@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
@@ -117,6 +118,31 @@ def test_a_port_that_is_taken_is_left_to_the_meeting() -> None:
     """It says which one."""
     with socket.create_server(("", 0)) as server:
         assert called(place(0, 2, str(server.getsockname()[1])), silent) is None
+
+
+def test_a_rank_0_that_cannot_reach_itself_yet_tries_again(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roll_call, "LIMIT_SECONDS", LIMIT)
+    refused = iter([RuntimeError("The client socket has failed to connect")])
+
+    def store(*where: Any, **how: Any) -> TCPStore:
+        if how["is_master"] and (error := next(refused, None)):
+            raise error
+        return TCPStore(*where, **how)
+
+    monkeypatch.setattr(roll_call, "TCPStore", store)
+    assert met(*(place(rank, 2, port) for rank in (0, 1))) == [None, None]
+    assert next(refused, None) is None
+
+
+def test_a_rank_0_that_cannot_reach_itself_says_so_in_the_end(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def store(*_where: Any, **_how: Any) -> TCPStore:
+        raise RuntimeError("The client socket has failed to connect")
+
+    monkeypatch.setattr(roll_call, "TCPStore", store)
+    (end,) = met(place(0, 2, port))
+    assert isinstance(end, InputError)
+    assert (end.message.code, end.message.args["rank"]) == ("meeting_failed", 0)
+    assert "failed to connect" in str(end.message.args["why"])
 
 
 def test_torchruns_own_store_is_used(port: str) -> None:

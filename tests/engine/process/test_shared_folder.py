@@ -5,6 +5,7 @@ import fcntl
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,6 +55,24 @@ def test_machines_that_do_not_share_the_folder_are_refused(make_run: Callable[..
     assert all("must be a folder that all machines share" in ranks.said(rank) for rank in (0, 1))
     assert [path.name for path in other.iterdir()] == ["run.json"]
     assert not Path(run_dir.read_record().config["output_dir"]).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("blind", [0, 1])
+def test_a_machine_without_the_folder_of_the_run_is_named_at_once(
+    make_run: Callable[..., RunDir], tmp_path: Path, blind: int
+) -> None:
+    """Such as one with a clone of its own, or where the share is not mounted."""
+    run_dir, before = make_run(processes=2), time.monotonic()
+    folders = [run_dir.path, run_dir.path]
+    folders[blind] = tmp_path / "not mounted"
+    with started(folders, tmp_path, "127.0.0.1", free_port(), nodes=NODES) as ranks:
+        assert ranks.codes() == [2, 2], (ranks.said(0), ranks.said(1))
+    assert time.monotonic() - before < 90
+    (end,) = outcome_of(run_dir, 2).all(events.RunEnded)
+    assert (end.reason, end.message.code, end.message.args["nodes"]) == ("refused", "folder_not_shared", NODES[blind])
+    assert all(f"is not the one that {NODES[blind]} sees" in ranks.said(rank) for rank in (0, 1))
+    assert not folders[blind].exists()
 
 
 def two_machines(seen: list[str]) -> Any:

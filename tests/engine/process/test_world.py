@@ -1,6 +1,7 @@
 import os
 import random
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -185,6 +186,19 @@ def test_what_an_exchange_left_that_nccl_gave_up_is_not_used(monkeypatch: pytest
     with pytest.raises(RuntimeError) as failed:
         one.gather([7])
     assert connection_broke(failed.value)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no backend"), ValueError("not in this group")])
+def test_a_group_that_is_being_left_has_not_failed(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """The watch looks at it while the main thread ends the run in order."""
+
+    def backend(_device: torch.device) -> None:
+        raise error
+
+    one = World()
+    monkeypatch.setattr(one, "_by_nccl", True)
+    monkeypatch.setattr(torch.distributed, "group", SimpleNamespace(WORLD=SimpleNamespace(_get_backend=backend)))
+    assert not one.exchange_failed()
 
 
 def test_every_exchange_has_a_number(cpu_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
