@@ -21,6 +21,8 @@ RANK_PROGRAM = "engine.train"
 MOST_LINES = 8  # machines for which each line is written out
 SECONDS_TO_SAVE = 120  # before the end of its time, Slurm asks the ranks to save and end
 SECONDS_TO_ANSWER = 60  # for a machine that is there to start a program
+LAST_MINUTES = 5  # of its time: Slurm asks up to a minute earlier than it should
+MOST_RESTARTS = 10  # of a job that is cut off before it saves a step, and not by its time
 
 
 def write(run_dir: RunDir, record: RunRecord) -> list[str]:
@@ -141,15 +143,23 @@ srun --kill-on-bad-exit=1 {shlex.join(rank_command(folder))}
 code=$?
 
 # Slurm's signal made it save and end (143: it was still starting), or a machine no longer answers, which Slurm itself
-# may notice much later: the job goes back into the queue, unless you stopped it or cancelled the job. One that has
-# saved no step would be cut off at the same place again.
+# may notice much later: the job goes back into the queue, unless you stopped it or cancelled the job. One whose time is
+# over and that has saved no step would be cut off at the same place again. Slurm also signals when a machine failed.
 if [ ! -e "$run/control/stop" ] && [ "$(squeue -h -o %T -j "$SLURM_JOB_ID")" = RUNNING ]; then
     after=$(state)
     case "$after $code" in
-        stopped* | *143)
+        stopped* | prepared*143 | running*143 | killed*143 | machine_lost*143)
             if [ "${{after##* }}" = "${{before##* }}" ]; then
-                echo "The time of the job was over before a step was saved: submit it with more (sbatch --time)."
-                exit 1
+                case "$(squeue -h -o %L -j "$SLURM_JOB_ID")" in  # the time that it has left
+                    [0-{LAST_MINUTES - 1}]:[0-5][0-9] | INVALID)
+                        echo "The job's time was over before a step was saved: submit it with more (sbatch --time)."
+                        exit 1
+                        ;;
+                esac
+                if [ "${{SLURM_RESTART_COUNT:-0}}" -ge {MOST_RESTARTS} ]; then
+                    echo "The job was cut off before a step was saved, after it was queued {MOST_RESTARTS} times."
+                    exit 1
+                fi
             fi
             scontrol requeue "$SLURM_JOB_ID"
             ;;

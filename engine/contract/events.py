@@ -250,7 +250,7 @@ class RankFailed(Event):
     """A rank ended with an error of its own; `waiting` if it stopped while waiting for other ranks."""
 
     kind: ClassVar[str] = "rank_failed"
-    reason: str  # failed, out_of_memory, out_of_gpu_memory, gpu_failed
+    reason: str  # failed, out_of_memory, out_of_gpu_memory, gpu_failed; between ranks also stopped
     phase: str
     step: Count
     why: str

@@ -10,10 +10,10 @@ SECOND_REQUEST_AFTER = 3.0
 
 
 class FirstRequest:
-    """When a process was first asked to stop, and its progress at that time (a count that grows as it works)."""
+    """When a process was first asked to stop (`at`), and its progress then (a count that grows as it works)."""
 
     def __init__(self, progress: int = 0) -> None:
-        self._at, self._progress = time.monotonic(), progress
+        self.at, self._progress = time.monotonic(), progress
 
     def repeated(self, progress: int = 1) -> bool:
         """Whether a signal being handled now is a second request.
@@ -21,4 +21,4 @@ class FirstRequest:
         Python runs a handler only between two instructions, so one signal's echo may be handled only at the end of a
         matrix product that takes ten seconds: until the process has made progress, all signals are the same request.
         """
-        return progress != self._progress and time.monotonic() - self._at > SECOND_REQUEST_AFTER
+        return progress != self._progress and time.monotonic() - self.at > SECOND_REQUEST_AFTER

@@ -1,6 +1,8 @@
 """One attempt of a run on this rank, from its stream to the report of how it ended."""
 
 import contextlib
+import dataclasses
+import math
 import os
 import sys
 import traceback
@@ -34,7 +36,7 @@ from engine.process.job import (
     UnpublishedError,
     peak_memory,
 )
-from engine.process.peers import PeerWatch
+from engine.process.peers import STOPPED, PeerWatch
 from engine.process.shared_folder import require_shared
 from engine.process.world import World
 
@@ -105,14 +107,15 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
     except StopAskedError as stop:
         # In a step all ranks stop together; in other phases each stops by itself, and none waits for the others.
         together = job.phase_name == "training" or job.world.size == 1
+        if not together and _stopped_by_a_loss(job, stop, stop.message.what()):
+            return 1
         job.end(job.stop_asked.reason(), 0, stop.message, _peaks(job.world) if together else {})
-        if not together:
-            _report(job, _failure(job, stop, stop.message.what()), own=True)
         return 0 if together or supervised() else 1  # so that the launcher ends the ranks that wait for this one
     except TerminatedError as error:
         message = Message.of("ended_terminated", phase=job.phase_name, **job.options())
         job.end("terminated", 1, message, {})
-        _report(job, _failure(job, error, message.what()), own=True)
+        if job.peers is not None:
+            job.peers.report(_stop(job, error, message.what()))
         return 1
     except DivergedError as error:
         return job.end("diverged", 1, error.message, error.evidence, error.apply)
@@ -124,21 +127,43 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
             _report(job, _failure(job, error, str(error)))
         return job.end("busy" if isinstance(error, BusyError) else "refused", error.exit_code, error.message, {})
     except Exception as error:
-        if (
-            isinstance(error, RuntimeError)
-            and kind_of(error) == "failed"
-            and job.world.size > 1
-            and (job.rank_status.parent_died or job.stop_asked.by_file())
-        ):
-            # Another rank stopped first and closed the connection. A signal proves nothing: the launcher also sends one
-            # when a rank has died.
-            reason, begun = job.stop_asked.reason(), job.step > 0
-            return job.end(reason, 0, certificate.stopped_early(job.record, job.phase_name, reason, begun=begun), {})
-        return _failed(job, error)
+        return _left_alone(job, error) if _is_left(job, error) else _failed(job, error)
+
+
+def _is_left(job: Job, error: Exception) -> bool:
+    """Whether a connection broke while there is a reason for all ranks to stop.
+
+    A signal proves nothing: the launcher also sends one when a rank has died.
+    """
+    broken = isinstance(error, RuntimeError) and kind_of(error) == "failed" and job.world.size > 1
+    return broken and (job.rank_status.parent_died or job.stop_asked.by_file())
+
+
+def _left_alone(job: Job, error: Exception) -> int:
+    """Another rank stopped first and closed the connection, unless its machine is gone, and the launcher with it."""
+    watched = None if job.stop_asked.by_file() else job.peers
+    if watched is not None and watched.certify(_failure(job, error, _words(error)), math.inf):
+        return 1
+    reason, begun = job.stop_asked.reason(), job.step > 0
+    return job.end(reason, 0, certificate.stopped_early(job.record, job.phase_name, reason, begun=begun), {})
+
+
+def _stopped_by_a_loss(job: Job, stop: StopAskedError, why: str) -> bool:
+    """Whether this rank was stopped alone, or lost its launcher, because a machine is gone, which is now certified."""
+    if job.peers is None:
+        return False
+    if job.stop_asked.by_file():  # a person asked
+        job.peers.report(_stop(job, stop, why))
+        return False
+    return job.peers.stopped(_stop(job, stop, why), job.stop_asked.since())
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error, 600)}"
 
 
 def _failed(job: Job, error: Exception) -> int:
-    why = f"{type(error).__name__}: {one_line(error, 600)}"
+    why = _words(error)
     if job.peers is not None:
         job.peers.end_soon(why)  # what is written from here on may go to a folder of a machine that is gone
     with contextlib.suppress(OSError):  # the disk may be full
@@ -168,11 +193,16 @@ def _failure(job: Job, error: BaseException, why: str) -> events.RankFailed:
     )
 
 
-def _report(job: Job, failure: events.RankFailed, *, own: bool = False) -> bool:
-    """Whether an error, if not `own`, came of another rank's end, now certified; else the others learn of it."""
+def _stop(job: Job, error: BaseException, why: str) -> events.RankFailed:
+    """The stop that is being handled, as this rank's end."""
+    return dataclasses.replace(_failure(job, error, why), reason=STOPPED)
+
+
+def _report(job: Job, failure: events.RankFailed) -> bool:
+    """Whether an error came of another rank's end, now certified; else the others learn of it."""
     if job.peers is None:
         return False
-    if failure.waiting and not own and job.peers.certify(failure):
+    if failure.waiting and job.peers.certify(failure):
         return True
     job.peers.report(failure)
     return False

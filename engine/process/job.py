@@ -104,6 +104,10 @@ class StopFlag:
         """Whether the stop file exists."""
         return self._file.exists()
 
+    def since(self) -> float:
+        """When a signal first asked (monotonic seconds); now if none has."""
+        return self._asked.at if self._asked else time.monotonic()
+
     def reason(self) -> str:
         """The name of the end that was asked for."""
         if self._status.parent_died:

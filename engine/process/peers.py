@@ -43,6 +43,7 @@ WRITE_SECONDS = 15.0  # the end may have to be written to a file system of the m
 UNANSWERED_SECONDS = 20.0  # in one exchange, after which a rank looks which connections are at fault
 SAVING = ("saving", "publishing")
 SILENT, STILL, FAILED = "silent", "still", "failed"  # names on the store
+STOPPED = "stopped"  # the reason of a rank that reports no error of its own: it was stopped
 LONGEST_TRACEBACK = 4000  # characters, on the store
 LONGEST_VALUE = 64 << 10  # bytes of a value on the store
 LONGEST_SILENCE = 1e7  # seconds; there is no time of day for infinity or NaN
@@ -127,29 +128,50 @@ class PeerWatch:
         """Has this process end within the time that `certify` needs, whatever blocks it; `why` if nothing was said."""
         self._words.end_within(CAUSE_SECONDS + WRITE_SECONDS + SPREAD_SECONDS, why)
 
-    def certify(self, failure: RankFailed) -> bool:
+    def stopped(self, failure: RankFailed, at: float) -> bool:
+        """Whether a machine that is gone had this rank stopped at `at` (monotonic), which is then certified.
+
+        A launcher that misses a machine signals its ranks, as one does that was asked to end. The others learn of the
+        stop: they would take the silence of a rank that ended for the loss of its machine.
+        """
+        self.report(failure)
+        reported = time.monotonic()
+        if self.certify(failure, at):
+            return True
+        if self._world.is_main:  # the store may end with this process
+            time.sleep(max(0.0, reported + SPREAD_SECONDS - time.monotonic()))
+        return False
+
+    def certify(self, failure: RankFailed, stopped_at: float | None = None) -> bool:
         """Whether `failure` is the consequence of another rank's end, which is then certified as that of the run.
 
-        It may be only if this rank lost the connection to another. From here on, the caller ends this process.
+        It may be only if this rank lost the connection to another, or its launcher, or was stopped at `stopped_at`;
+        such a stop is believed if another rank was stopped too, or all have lived on since. From here on, the caller
+        ends this process.
         """
         self.end_soon(failure.why)
         if not self._ending.acquire(blocking=False):
             self._looking.join()  # it is about to end this process
-        found = self._cause()
+        found = self._cause(stopped_at)
         if found is not None:
             self._write(found, failure.phase, failure.step, {"why": failure.why})
             self._spread(found)
         return found is not None
 
-    def _cause(self) -> Cause | None:
+    def _cause(self, stopped_at: float | None = None) -> Cause | None:
         """Why the connection between ranks broke: an error that a rank reported, or a rank that has been silent since.
 
-        None if neither is found within `CAUSE_SECONDS`.
+        None if neither is found within `CAUSE_SECONDS`, or if this rank was `stopped_at` that time, and nothing else.
         """
         until = time.monotonic() + CAUSE_SECONDS
         while time.monotonic() < until:
-            if found := self._reported or self._lost(BROKEN_SECONDS):
+            reported, stopped = self._reported, stopped_at is not None
+            if stopped and reported is not None and reported.reason == STOPPED:
+                return None
+            if found := reported or self._lost(BROKEN_SECONDS):
                 return found
+            if stopped_at is not None and self._signs.all_live_since(stopped_at):
+                return None
             time.sleep(LOOK_SECONDS / 4)
         return None
 

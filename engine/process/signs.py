@@ -68,6 +68,7 @@ class Signs:
     def __init__(self, ranks: Iterable[int], now: float) -> None:
         self._signs = dict.fromkeys(ranks, "")
         self._at = dict.fromkeys(self._signs, now)
+        self._before = dict.fromkeys(self._signs, NEVER)  # when the sign before the last was read
         self._looked_at = now
         self._exchange, self._since, self._stood_at = 0, NEVER, NEVER
         self._one_at_a_time = threading.Lock()
@@ -78,7 +79,7 @@ class Signs:
             if said == GONE:
                 self._at.pop(rank, None)
             elif rank in self._at and self._signs[rank] != said:
-                self._at[rank] = now
+                self._before[rank], self._at[rank] = self._at[rank], now
             if rank in self._signs:
                 self._signs[rank] = said
 
@@ -90,6 +91,14 @@ class Signs:
             self._looked_at = now
             rank, at = min(self._at.items(), key=lambda one: one[1], default=(0, now))
         return Silence(rank, now - at) if now - at > limit else None
+
+    def all_live_since(self, at: float) -> bool:
+        """Whether each watched rank, but for those that ended in order, has lived on after that time.
+
+        A sign that is read after it may have been given before; the next one was not.
+        """
+        with self._one_at_a_time:
+            return all(self._before[rank] > at for rank in self._at)
 
     def standstill(self, own: int, now: float, unanswered: Iterable[int] = ()) -> Standstill | None:
         """Since when all ranks have been in one exchange; `own`: that of rank 0, 0 if it waits in none.

@@ -41,7 +41,6 @@ def started(
     nodes: Sequence[str],
     within: Sequence[Sequence[str]] = ((), (), ()),
     env: Mapping[str, str] | None = None,
-    launcher: Sequence[str] = (),
     program: Sequence[str] = ("-m", "engine.train"),
 ) -> Iterator[Ranks]:
     """The ranks of a run, each given its own path to the run's folder; `within` are commands that start each."""
@@ -53,7 +52,7 @@ def started(
             with (folder / f"rank{rank}.txt").open("wb") as output:
                 processes.append(
                     subprocess.Popen(
-                        [*within[rank], *launcher, sys.executable, "-P", *program, str(run_dir)],
+                        [*within[rank], sys.executable, "-P", *program, str(run_dir)],
                         env={**os.environ, "LC_ALL": "C.UTF-8", **place, **meeting, **(env or {})},
                         stdin=subprocess.DEVNULL,
                         stdout=output,

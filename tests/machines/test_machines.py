@@ -141,13 +141,18 @@ def test_the_log_says_what_the_network_carries(
 
 @contextlib.contextmanager
 def training(
-    run_dir: RunDir, machines: tuple[str, str], folder: Path, port: int, first: int = 0, launcher: Sequence[str] = ()
+    run_dir: RunDir,
+    machines: tuple[str, str],
+    folder: Path,
+    port: int,
+    first: int = 0,
+    launchers: Sequence[Sequence[str]] = ((), ()),
 ) -> Iterator[Ranks]:
-    """Both ranks, once they have saved: rank 0 is on the machine with this number, unless a launcher decides."""
+    """Both ranks, once they have saved: rank 0 is on the machine with this number, unless launchers decide."""
     where, address = inside(machines), f"10.99.0.{1 + first}"
     nodes = [machines[first], machines[1 - first]]
-    within = [where[first], where[1 - first]]
-    with started([run_dir.path] * 2, folder, address, port, nodes=nodes, within=within, launcher=launcher) as ranks:
+    within = [[*where[first], *launchers[0]], [*where[1 - first], *launchers[1]]]
+    with started([run_dir.path] * 2, folder, address, port, nodes=nodes, within=within) as ranks:
         until(lambda: run_dir.events.exists() and last_step(run_dir.events) > 5)
         yield ranks
 
@@ -227,20 +232,52 @@ def test_a_machine_lost_in_a_save_of_its_share_ends_the_other(
     assert (end.reason, end.message.args["node"]) == ("machine_lost", machines[1])
 
 
+def torchrun(port: int, endpoint: int | None = None) -> list[list[str]]:
+    """The printed lines; with an `endpoint`, a machine's number, such as a cluster's own tools may make of them.
+
+    With these a launcher asks the endpoint all the time, and signals its ranks when that machine is gone.
+    """
+    launch, lines = Launch("torchrun", 2, 0, f"{ADDRESS}:{port}"), []
+    for number in (0, 1):
+        line = launch_lines.torchrun("", launch, number)[: -len(launch_lines.rank_command(""))]
+        if endpoint is not None:
+            meeting = [f"--rdzv-endpoint=10.99.0.{1 + endpoint}:{port}", f"--local-addr=10.99.0.{1 + number}"]
+            kept = [word for word in line if not word.startswith(("--master", "--node-rank"))]
+            line = [*kept, "--rdzv-backend=c10d", f"--rdzv-conf=is_host={int(number == endpoint)}", *meeting]
+        lines.append(line)
+    return lines
+
+
+@pytest.mark.parametrize(("killed", "endpoint"), [(0, None), (1, None), (0, 0), (1, 1)])
 def test_under_torchrun_a_machine_that_dies_is_named_too(
-    machines: tuple[str, str], make_run: Callable[..., RunDir], tmp_path: Path
+    machines: tuple[str, str], make_run: Callable[..., RunDir], tmp_path: Path, killed: int, endpoint: int | None
 ) -> None:
-    run_dir, port = make_run(processes=2, **LONG), PORT + 6
-    meeting = [f"--master-addr={ADDRESS}", f"--master-port={port}"]
-    counts = ["--nnodes=2", "--nproc-per-node=1", "--max-restarts=0", "--no-python"]
-    launcher = [str(Path(sys.executable).with_name("torchrun")), *counts, *meeting]
-    with training(run_dir, machines, tmp_path, port, launcher=launcher) as ranks:
-        ranks.kill(1)
-        seconds = seconds_to_the_end(ranks, 0)
+    run_dir, port = make_run(processes=2, **LONG), PORT + 100 + 2 * killed + (endpoint is None)
+    with training(run_dir, machines, tmp_path, port, launchers=torchrun(port, endpoint)) as ranks:
+        ranks.kill(killed)
+        seconds = seconds_to_the_end(ranks, 1 - killed)
     print(f"{seconds:.1f} s to the end")
     assert seconds < 60
     (end,) = [end for path in (run_dir.events, *run_dir.other_events()) for end in ends(path)]
-    assert (end.reason, end.message.args["node"]) == ("machine_lost", machines[1])
+    assert (end.reason, end.message.args["node"]) == ("machine_lost", machines[killed])
+    assert runs.read_run(run_dir).status == "machine_lost"
+
+
+def test_under_torchrun_a_pulled_cable_is_named_on_both_machines(
+    machines: tuple[str, str], make_run: Callable[..., RunDir], tmp_path: Path
+) -> None:
+    run_dir, cable, port = make_run(processes=2, **LONG), f"v{machines[0]}", PORT + 110
+    with training(run_dir, machines, tmp_path, port, launchers=torchrun(port)) as ranks:
+        ip("-n", machines[0], "link", "set", cable, "down")
+        try:
+            seconds = seconds_to_the_end(ranks, 0, 1)
+        finally:
+            ip("-n", machines[0], "link", "set", cable, "up")
+    print(f"{seconds:.1f} s to the end")
+    assert seconds < 60
+    for path, other in ((run_dir.events, machines[1]), (run_dir.events_of(1), machines[0])):
+        (end,) = ends(path)
+        assert (end.reason, end.message.args["node"]) == ("machine_lost", other)
 
 
 def test_a_machine_suspended_for_a_moment_is_waited_for(

@@ -78,6 +78,7 @@ class Job:
     in_use: bool = False  # by a process on a machine that does not answer
     restarts: int = 0  # of the job
     saved: bool = True  # a step, in this attempt
+    left: str = "2:59"  # of its time, as Slurm says it
 
 
 def carried_out(folder: Path, found: Job, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -94,7 +95,7 @@ def carried_out(folder: Path, found: Job, monkeypatch: pytest.MonkeyPatch) -> st
         (run / "control" / "stop").touch()
     answer = f'case "$*" in true) exit {int(not found.answers)} ;; esac'
     fake(programs, "srun", f'echo "srun $@"; echo "cores $SRUN_CPUS_PER_TASK"; {answer}; exit {found.code}')
-    fake(programs, "squeue", f"echo {found.job}")
+    fake(programs, "squeue", f'case "$*" in *%L*) echo {found.left} ;; *) echo {found.job} ;; esac')
     fake(programs, "scontrol", 'echo "scontrol $@"')
     resumed = "touch logs/sft-1/run.json" if found.resumable else ":"
     resumed = "exit 3" if found.in_use else resumed
@@ -123,6 +124,14 @@ def carried_out(folder: Path, found: Job, monkeypatch: pytest.MonkeyPatch) -> st
         (Job("stopped", code=1, saved=False), False),  # before it trained
         (Job("prepared", code=143, saved=False), False),  # before it could handle the signal
         (Job("stopped", saved=False), False),  # in the first step
+        (Job("stopped", saved=False, left="INVALID"), False),  # squeue's word for less than nothing
+        (Job("stopped", code=143, saved=False, left="27:11"), True),  # a machine failed while it began
+        (Job("prepared", code=143, saved=False, left="UNLIMITED"), True),
+        (Job("machine_lost", code=143, saved=False, left="1-02:00:00"), True),
+        (Job("stopped", saved=False, left="1:02:00", begun=True, restarts=9), True),
+        (Job("stopped", saved=False, left="1:02:00", begun=True, restarts=10), False),  # not without end
+        (Job("failed", code=143, saved=False, left="27:11"), False),  # srun ended the others of a rank that failed
+        (Job("failed", code=143, saved=False, left="27:11", answers=False), True),
         (Job("running", code=143), True),  # killed after it had saved
         (Job("prepared", code=143, job="COMPLETING"), False),
         (Job("failed", code=1), False),
@@ -136,7 +145,8 @@ def test_a_job_is_queued_again_only_when_it_was_cut_off(
     said = carried_out(tmp_path, found, monkeypatch)
     assert f"srun --kill-on-bad-exit=1 {shlex.join(module_command('engine.train', 'logs/sft-1'))}\ncores 8\n" in said
     assert ("scontrol requeue 7" in said) == requeued
-    assert "resume" not in said
+    assert ("resume" in said) == found.begun
+    assert ("submit it with more" in said) == (found.left in ("2:59", "INVALID") and not found.saved)
 
 
 @pytest.mark.parametrize("resumable", [True, False])

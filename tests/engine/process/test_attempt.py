@@ -1,3 +1,4 @@
+import math
 import os
 import signal
 from collections.abc import Callable
@@ -192,16 +193,61 @@ def test_a_rank_that_is_stopped_alone_tells_the_other_machines(
 ) -> None:
     """They would take its silence for the loss of its machine."""
     left: list[events.RankFailed] = []
-    watch = quiet_watch(report=left.append)
+    watch = quiet_watch(report=left.append, stopped=lambda one, _at: left.append(one))
     monkeypatch.setattr(PeerWatch, "of", lambda *_: watch)
+    assert run_here(work=alone(monkeypatch, error)).code == 1
+    assert [(one.reason, one.phase, "while loading" in one.why) for one in left] == [("stopped", "loading", True)]
+
+
+def alone(monkeypatch: pytest.MonkeyPatch, error: BaseException, *, by_file: bool = False) -> Callable[[Job], Message]:
+    """Work that ends with an error on one of two ranks."""
 
     def work(attempt: Job) -> Message:
         attempt.phase("loading")
         monkeypatch.setattr(attempt.world, "size", 2)
+        if by_file:
+            attempt.run_dir.request_stop()
         raise error
 
-    assert run_here(work=work).code == 1
-    assert [(one.phase, "while loading" in one.why) for one in left] == [("loading", True)]
+    return work
+
+
+@pytest.mark.parametrize("by_file", [True, False])
+def test_a_stop_by_the_launcher_is_checked_and_a_persons_is_not(
+    run_here: "Runner", monkeypatch: pytest.MonkeyPatch, by_file: bool
+) -> None:
+    """A launcher also signals its ranks when a machine is gone; then the loss is certified instead."""
+    left: list[events.RankFailed] = []
+    watch = quiet_watch(report=left.append, stopped=lambda *_: True)
+    monkeypatch.setattr(PeerWatch, "of", lambda *_: watch)
+    error = StopAskedError(Message.of("ended_stopped_early", phase="loading"))
+    run = run_here(work=alone(monkeypatch, error, by_file=by_file))
+    assert run.code == 1
+    assert [end.reason for end in run.all(events.RunEnded)] == (["stopped"] if by_file else [])
+    assert len(left) == by_file
+
+
+@pytest.mark.parametrize("certified", [True, False])
+def test_an_orphan_whose_connection_broke_looks_for_a_lost_machine(
+    run_here: "Runner", monkeypatch: pytest.MonkeyPatch, certified: bool
+) -> None:
+    asked: list[float] = []
+
+    def certify(_failure: events.RankFailed, at: float) -> bool:
+        asked.append(at)
+        return certified
+
+    watch = quiet_watch(certify=certify)
+    monkeypatch.setattr(PeerWatch, "of", lambda *_: watch)
+    monkeypatch.setenv(environment.SUPERVISOR, str(os.getpid()))  # which is not our parent
+
+    def work(attempt: Job) -> Message:
+        monkeypatch.setattr(attempt.world, "size", 2)
+        raise RuntimeError("Connection closed by peer")
+
+    run = run_here(work=work)
+    assert [end.reason for end in run.all(events.RunEnded)] == ([] if certified else ["orphaned"])
+    assert (run.code, asked) == (int(certified), [math.inf])
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"run": "x", "config": {"epochs": 0}}'])

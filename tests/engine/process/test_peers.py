@@ -190,6 +190,52 @@ def test_without_a_cause_the_error_itself_is_reported(ranks: Start, monkeypatch:
     assert first.ends() == []
 
 
+def stopped(rank: int) -> RankFailed:
+    why = "Stopped while generating, as asked; there was nothing to save yet."
+    return RankFailed(peers.STOPPED, "generating", 7, why, "trace", waiting=False, rank=rank, node=NODES[rank])
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_a_stop_by_a_launcher_that_missed_a_machine_is_its_loss(ranks: Start, gone: int) -> None:
+    """torchrun with --rdzv-backend=c10d signals its ranks when the machine of the endpoint is gone."""
+    watched = ranks(2)
+    dead, alive = watched[gone], watched[1 - gone]
+    dead.watch.stop(in_order=False)
+    assert alive.watch.stopped(stopped(1 - gone), time.monotonic())
+    (end,) = alive.ends()
+    assert (end.reason, end.message.args["node"]) == ("machine_lost", NODES[gone])
+
+
+def test_a_stop_is_believed_while_all_other_ranks_live(ranks: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "BROKEN_SECONDS", 4.0)  # on a busy machine
+    first, second = ranks(2)
+    assert not second.watch.stopped(stopped(1), time.monotonic())
+    assert not first.watch.stopped(stopped(0), time.monotonic())
+    assert (first.ends(), second.ends()) == ([], [])
+
+
+def test_a_stop_is_believed_if_another_rank_was_stopped_first(ranks: Start) -> None:
+    """Which has ended since, and gives no sign any more."""
+    first, second = ranks(2)
+    second.watch.report(stopped(1))
+    second.watch.stop(in_order=False)
+    until(lambda: first.watch._reported is not None, LIMIT)
+    began = time.monotonic()
+    until(lambda: time.monotonic() - began > 1.2 * peers.BROKEN_SECONDS, LIMIT)
+    assert not first.watch.stopped(stopped(0), began)
+    assert first.ends() == []
+
+
+def test_a_stop_after_the_error_of_another_rank_is_that_error(ranks: Start) -> None:
+    """srun ends all ranks when one has failed."""
+    first, second = ranks(2)
+    second.watch.report(failure(1, waiting=False, why="OSError: no such file"))
+    second.watch.stop(in_order=False)
+    until(lambda: first.watch._reported is not None, LIMIT)
+    assert first.watch.stopped(stopped(0), time.monotonic())
+    assert [end.message.args["why"] for end in first.ends()] == ["OSError: no such file"]
+
+
 ODD = [
     *("x", "[]", "[99, 1]", '["0", 1]', "null", "[1, NaN]", "[1, 1e999]", "[" * 60_000, "[1, " + "0" * 70_000 + "1]"),
     *('[9, "ab"]', "[9, [[0, 7]]]", "[9, [[0]]]", "[9, [5]]", '[9, [["0", "1"]]]', "[true, [[]]]"),

@@ -26,6 +26,20 @@ def test_a_rank_that_ended_in_order_is_not_missed() -> None:
     assert [signs.silent(float(now), 8.0) for now in range(2, 60, 5)] == [None] * 12
 
 
+def test_a_rank_has_lived_on_if_a_second_sign_was_read_since() -> None:
+    """The first may have been given before: it is read up to two seconds later."""
+    signs = Signs([1, 2], 0.0)
+    for now, both in ((1.0, False), (3.0, False), (5.0, True)):
+        signs.read(1, str(now), now)
+        signs.read(2, str(now), now)
+        assert signs.all_live_since(2.0) == both
+    signs.read(1, "more", 9.0)
+    signs.read(1, "and more", 11.0)
+    assert not signs.all_live_since(6.0)
+    signs.read(2, GONE, 12.0)
+    assert signs.all_live_since(6.0)
+
+
 def test_a_process_that_was_suspended_blames_nobody() -> None:
     signs = Signs([1], 0.0)
     assert signs.silent(1.0, 40.0) is None
