@@ -24,7 +24,7 @@ TABLES = 2  # gradients of trained embeddings that autograd holds at once: of th
 TRANSIENT = 3  # of the widths of a layer, in fp32, for the one being computed
 CACHED = 1 << 27  # numbers in the caches of the rows that reply together, at their longest
 CACHE = 1.3  # of the key-value cache, which grows by copying
-DIVIDED = 110_000_000  # bytes: torch's FSDP2, and transformers' layers and torch's compiler that come with it
+DIVIDED = 70_000_000  # bytes: torch's FSDP2, and transformers' layers and torch's compiler that come with it
 CUDA_CONTEXT, CUDA_HOST = 600_000_000, 1_500_000_000  # of CUDA itself on the GPU, and of its libraries on the host
 
 
