@@ -3,6 +3,7 @@
 import json
 import re
 import resource
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -135,17 +136,41 @@ class ChatTemplate:
         if self._renderings % MEASURED_EVERY == 0:  # reading it takes as long as a short rendering
             self._limit = _data_now() + MOST_MEMORY
         self._renderings += 1
-        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        lower = soft == resource.RLIM_INFINITY or self._limit < soft
         self._rendering = True
         try:
-            if lower:
-                resource.setrlimit(resource.RLIMIT_DATA, (self._limit, hard))
+            with _MEMORY.limited(self._limit):
+                yield
+        finally:
+            self._rendering = False
+
+
+class _Memory:
+    """The memory of this process, limited while templates work: one that was given up works on next to others."""
+
+    def __init__(self) -> None:
+        self._lock, self._working = threading.Lock(), 0
+        self._before = resource.getrlimit(resource.RLIMIT_DATA)
+
+    @contextmanager
+    def limited(self, most: int) -> Iterator[None]:
+        """Limits it to `most` bytes; what was allowed before is allowed again when none is at work."""
+        with self._lock:
+            if not self._working:
+                self._before = resource.getrlimit(resource.RLIMIT_DATA)
+            self._working += 1
+            soft, hard = self._before
+            if soft == resource.RLIM_INFINITY or most < soft:
+                resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+        try:
             yield
         finally:
-            if lower:
-                resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-            self._rendering = False
+            with self._lock:
+                self._working -= 1
+                if not self._working:
+                    resource.setrlimit(resource.RLIMIT_DATA, self._before)
+
+
+_MEMORY = _Memory()
 
 
 def _data_now() -> int:

@@ -1,5 +1,6 @@
 """Chat templates: found, rendered, and harmless whatever they try."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,15 @@ def test_options_that_do_not_occur_in_it_are_known(options: str, unused: tuple[s
     text = "{% if enable_thinking %}<think>\n{% endif %}{{ messages[0].content }}\ndates"
     found = ChatTemplate(byte_tokenizer(eos="</s>"), "model", text, parsed_options(options)).unused_options
     assert found == unused
+
+
+def test_templates_at_work_together_leave_the_memory_as_it_was() -> None:
+    """One that was given up may still be at work when the next one begins, and end first."""
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    given_up, other = template("")._limited(), template("")._limited()
+    given_up.__enter__()
+    other.__enter__()
+    given_up.__exit__(None, None, None)
+    assert resource.getrlimit(resource.RLIMIT_DATA) != before
+    other.__exit__(None, None, None)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
