@@ -28,7 +28,7 @@ from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
 from engine.process import connections
 from engine.process.last_words import LastWords
-from engine.process.signs import GONE, Signs, Silence, Standstill, longest_exchange, sign
+from engine.process.signs import GONE, HALTED, Signs, Silence, Standstill, longest_exchange, sign
 from engine.process.world import World
 
 BEAT_SECONDS = 2.0
@@ -62,6 +62,7 @@ class PeerWatch:
         self._answered_at = time.monotonic()
         self._found: Silence | Standstill | None = None  # by rank 0
         self._reported: RankFailed | None = None  # by the rank that failed first
+        self._halted = False
         self._outbox: dict[str, str] = {}
         self._sent, self._wake, self._over = threading.Event(), threading.Event(), threading.Event()
         self._ending = threading.Lock()  # held by the thread that ends this process
@@ -132,8 +133,10 @@ class PeerWatch:
         """Whether a machine that is gone had this rank stopped at `at` (monotonic), which is then certified.
 
         A launcher that misses a machine signals its ranks, as one does that was asked to end. The others learn of the
-        stop: they would take the silence of a rank that ended for the loss of its machine.
+        stop: they would take the silence of a rank that ended for the loss of its machine. Of several reports the store
+        keeps the first, so each rank's sign says it too.
         """
+        self._halted = True
         self.report(failure)
         reported = time.monotonic()
         if self.certify(failure, at):
@@ -248,6 +251,8 @@ class PeerWatch:
 
     def _sign(self) -> str:
         """What this rank says of itself."""
+        if self._halted:
+            return f"{self._count}{HALTED}"
         exchange, now = self._exchange_now(), time.monotonic()
         if exchange != self._stood[0]:
             self._stood, self._unanswered = (exchange, now), set()

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 
 PAUSE_SECONDS = 10.0  # a look that comes this late: this process itself was suspended, which proves nothing of others
 GONE = "gone"  # the sign of a rank that ended in order
+HALTED = " halted"  # behind the counter of a rank that was asked to end, alone, and says so before it does
 LEAST_SECONDS, SLOWER = 300.0, 30.0
 MOST_UNANSWERED = 16  # ranks that a sign names
 SIGN = re.compile(r"\d{1,20}(?: (\d{1,18})(?: (\d{1,7}(?:,\d{1,7}){0,15}))?)?", re.ASCII)
@@ -93,12 +94,12 @@ class Signs:
         return Silence(rank, now - at) if now - at > limit else None
 
     def all_live_since(self, at: float) -> bool:
-        """Whether each watched rank, but for those that ended in order, has lived on after that time.
+        """Whether each watched rank lived on after that time, but for those that ended in order or say that they do.
 
         A sign that is read after it may have been given before; the next one was not.
         """
         with self._one_at_a_time:
-            return all(self._before[rank] > at for rank in self._at)
+            return all(self._before[rank] > at or self._signs[rank].endswith(HALTED) for rank in self._at)
 
     def standstill(self, own: int, now: float, unanswered: Iterable[int] = ()) -> Standstill | None:
         """Since when all ranks have been in one exchange; `own`: that of rank 0, 0 if it waits in none.

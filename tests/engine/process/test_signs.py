@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.process.signs import GONE, LEAST_SECONDS, Signs, Silence, Standstill, longest_exchange, sign
+from engine.process.signs import GONE, HALTED, LEAST_SECONDS, Signs, Silence, Standstill, longest_exchange, sign
 
 
 def test_a_rank_is_silent_if_its_counter_stands_still() -> None:
@@ -38,6 +38,8 @@ def test_a_rank_has_lived_on_if_a_second_sign_was_read_since() -> None:
     assert not signs.all_live_since(6.0)
     signs.read(2, GONE, 12.0)
     assert signs.all_live_since(6.0)
+    signs.read(1, f"7{HALTED}", 13.0)
+    assert signs.all_live_since(12.5)  # it was stopped too, and may end before it gives another
 
 
 def test_a_process_that_was_suspended_blames_nobody() -> None:
