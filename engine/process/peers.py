@@ -121,7 +121,11 @@ class PeerWatch:
         self._looking.join()
 
     def report(self, failure: RankFailed) -> None:
-        """Leaves the error of this rank on the store: it is the cause of what the others will see."""
+        """Leaves the error of this rank on the store: it is the cause of what the others will see.
+
+        The store keeps the first of several reports. That this rank was stopped is therefore part of its sign too.
+        """
+        self._halted = failure.reason == STOPPED
         short = as_json(failure) | {"traceback": failure.traceback[-LONGEST_TRACEBACK:]}
         self._send(FAILED, json.dumps(short))
 
@@ -133,10 +137,8 @@ class PeerWatch:
         """Whether a machine that is gone had this rank stopped at `at` (monotonic), which is then certified.
 
         A launcher that misses a machine signals its ranks, as one does that was asked to end. The others learn of the
-        stop: they would take the silence of a rank that ended for the loss of its machine. Of several reports the store
-        keeps the first, so each rank's sign says it too.
+        stop: they would take the silence of a rank that ended for the loss of its machine.
         """
-        self._halted = True
         self.report(failure)
         reported = time.monotonic()
         if self.certify(failure, at):
@@ -149,8 +151,8 @@ class PeerWatch:
         """Whether `failure` is the consequence of another rank's end, which is then certified as that of the run.
 
         It may be only if this rank lost the connection to another, or its launcher, or was stopped at `stopped_at`;
-        such a stop is believed if another rank was stopped too, or all have lived on since. From here on, the caller
-        ends this process.
+        such a stop is believed if each other rank was stopped too, or has lived on since. From here on, the caller ends
+        this process.
         """
         self.end_soon(failure.why)
         if not self._ending.acquire(blocking=False):
@@ -168,13 +170,14 @@ class PeerWatch:
         """
         until = time.monotonic() + CAUSE_SECONDS
         while time.monotonic() < until:
-            reported, stopped = self._reported, stopped_at is not None
-            if stopped and reported is not None and reported.reason == STOPPED:
-                return None
-            if found := reported or self._lost(BROKEN_SECONDS):
+            reported = self._reported
+            if stopped_at is not None and reported is not None and reported.reason == STOPPED:
+                reported = None  # as this rank was
+            alive = stopped_at is not None and self._signs.all_live_since(stopped_at)
+            if reported is not None or alive:
+                return reported
+            if found := self._lost(BROKEN_SECONDS):
                 return found
-            if stopped_at is not None and self._signs.all_live_since(stopped_at):
-                return None
             time.sleep(LOOK_SECONDS / 4)
         return None
 

@@ -226,6 +226,28 @@ def test_a_stop_is_believed_if_another_rank_was_stopped_first(ranks: Start) -> N
     assert first.ends() == []
 
 
+@pytest.mark.parametrize("size", [2, 3])
+def test_ranks_that_are_all_stopped_at_once_believe_each_other(ranks: Start, size: int) -> None:
+    """Each ends as soon as it may, and rank 0 does not miss it, whose report is the only one that the store keeps."""
+    (first, *others), began = ranks(size), time.monotonic()
+    first.watch.report(stopped(0))
+    for one in others:
+        assert not one.watch.stopped(stopped(one.world.rank), began)
+        one.watch.stop(in_order=False)
+    assert not first.watch.stopped(stopped(0), time.monotonic())
+    assert first.ends() == []
+
+
+def test_a_machine_that_is_gone_is_named_though_another_rank_stops(ranks: Start) -> None:
+    """The launchers of both others miss it, and that of rank 1 first; rank 0 is the one that watches all."""
+    (first, second, third), began = ranks(3), time.monotonic()
+    third.watch.stop(in_order=False)
+    second.watch.report(stopped(1))
+    until(lambda: first.watch._reported is not None, LIMIT)
+    assert first.watch.stopped(stopped(0), began)
+    assert [end.message.args["node"] for end in first.ends()] == ["elm"]
+
+
 def test_a_stop_after_the_error_of_another_rank_is_that_error(ranks: Start) -> None:
     """srun ends all ranks when one has failed."""
     first, second = ranks(2)

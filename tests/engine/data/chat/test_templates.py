@@ -107,13 +107,34 @@ def test_options_that_do_not_occur_in_it_are_known(options: str, unused: tuple[s
     assert found == unused
 
 
-def test_templates_at_work_together_leave_the_memory_as_it_was() -> None:
-    """One that was given up may still be at work when the next one begins, and end first."""
+@pytest.mark.parametrize("ends_first", [0, 1, 2])
+def test_templates_at_work_together_leave_the_memory_as_it_was(ends_first: int) -> None:
+    """One that was given up may still be at work when the next one begins, and end first, last, or in between."""
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    given_up, other = template("")._limited(), template("")._limited()
-    given_up.__enter__()
-    other.__enter__()
-    given_up.__exit__(None, None, None)
-    assert resource.getrlimit(resource.RLIMIT_DATA) != before
-    other.__exit__(None, None, None)
+    at_work = [template("")._limited() for _ in range(3)]
+    for one in at_work:
+        one.__enter__()
+    at_work.pop(ends_first).__exit__(None, None, None)
+    for one in at_work:
+        assert resource.getrlimit(resource.RLIMIT_DATA) != before
+        one.__exit__(None, None, None)
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+def test_a_template_that_fails_leaves_the_memory_as_it_was() -> None:
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with pytest.raises(RefusedError):
+        template("{{ raise_exception('no') }}").render(TALK, None, prompt=False)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+def test_a_smaller_limit_of_the_shell_stays_while_a_template_is_at_work() -> None:
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    small = templates._data_now() + templates.MOST_MEMORY // 2
+    try:
+        resource.setrlimit(resource.RLIMIT_DATA, (small, before[1]))
+        with template("")._limited():
+            assert resource.getrlimit(resource.RLIMIT_DATA)[0] == small
+        assert resource.getrlimit(resource.RLIMIT_DATA)[0] == small
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
