@@ -169,11 +169,13 @@ def seconds_to_the_end(ranks: Ranks, *numbers: int) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.parametrize("launched", [False, True], ids=["ranks", "torchrun"])
 def test_a_link_that_goes_down_in_a_step_ends_both_machines(
-    machines: tuple[str, str], make_run: Callable[..., RunDir], tmp_path: Path
+    machines: tuple[str, str], make_run: Callable[..., RunDir], tmp_path: Path, launched: bool
 ) -> None:
-    run_dir, cable = make_run(processes=2, **LONG), f"v{machines[0]}"
-    with training(run_dir, machines, tmp_path, PORT + 2) as ranks:
+    run_dir, cable, port = make_run(processes=2, **LONG), f"v{machines[0]}", PORT + (110 if launched else 2)
+    launchers = torchrun(port) if launched else [[], []]
+    with training(run_dir, machines, tmp_path, port, launchers=launchers) as ranks:
         ip("-n", machines[0], "link", "set", cable, "down")
         try:
             seconds = seconds_to_the_end(ranks, 0, 1)
@@ -261,23 +263,6 @@ def test_under_torchrun_a_machine_that_dies_is_named_too(
     (end,) = [end for path in (run_dir.events, *run_dir.other_events()) for end in ends(path)]
     assert (end.reason, end.message.args["node"]) == ("machine_lost", machines[killed])
     assert runs.read_run(run_dir).status == "machine_lost"
-
-
-def test_under_torchrun_a_pulled_cable_is_named_on_both_machines(
-    machines: tuple[str, str], make_run: Callable[..., RunDir], tmp_path: Path
-) -> None:
-    run_dir, cable, port = make_run(processes=2, **LONG), f"v{machines[0]}", PORT + 110
-    with training(run_dir, machines, tmp_path, port, launchers=torchrun(port)) as ranks:
-        ip("-n", machines[0], "link", "set", cable, "down")
-        try:
-            seconds = seconds_to_the_end(ranks, 0, 1)
-        finally:
-            ip("-n", machines[0], "link", "set", cable, "up")
-    print(f"{seconds:.1f} s to the end")
-    assert seconds < 60
-    for path, other in ((run_dir.events, machines[1]), (run_dir.events_of(1), machines[0])):
-        (end,) = ends(path)
-        assert (end.reason, end.message.args["node"]) == ("machine_lost", other)
 
 
 def test_a_machine_suspended_for_a_moment_is_waited_for(
