@@ -27,6 +27,7 @@ from torch.distributed.rendezvous import rendezvous
 from engine.contract import environment
 from engine.contract.bounds import Between, Name, PathText, as_json, read_as
 from engine.contract.launch import OURS, Launch
+from engine.contract.machine.gpus import cpu_requested
 from engine.contract.messages import InputError
 from engine.contract.processes import boot_id, host_name
 from engine.contract.untrusted import one_line
@@ -37,8 +38,6 @@ MEETING_LIMIT = timedelta(minutes=10)  # for the rank that starts last
 NAME_SECONDS = 60.0  # for which a new host may be unknown by its name, as in Kubernetes
 LEAVE_SECONDS = 5.0  # for which rank 0, whose store it may be, lets the others read why none of them trains
 MOST_NAMED = 16  # ranks or machines, in a sentence
-YES = ("1", "true", "t", "yes", "y", "on")  # in accelerate's variables, as it reads them
-CPU = "ACCELERATE_USE_CPU"
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,6 @@ class Meeting:
 
     hellos: list[Hello]
     store: Store | None = field(default=None, repr=False)  # rank 0 serves it for as long as it is held
-
-
-def computes_on_cpu(given: Mapping[str, str]) -> bool:
-    """Whether accelerate is asked to compute on the CPU."""
-    return given.get(CPU, "").lower() in YES
 
 
 def meet(
@@ -99,7 +93,7 @@ def meet(
 
 def own_device(given: Mapping[str, str]) -> torch.device:
     """The device that accelerate takes for this rank: a number above those of the visible GPUs wraps around."""
-    if computes_on_cpu(given):
+    if cpu_requested(given):
         return torch.device("cpu")
     if torch.cuda.is_available():
         return torch.device("cuda", max(0, _local_rank(given)) % torch.cuda.device_count())
@@ -219,7 +213,7 @@ def _make_group(given: Mapping[str, str], device: torch.device, store: Store, ra
     if device.type == "cuda" and _local_rank(given) >= 0:
         torch.cuda.set_device(device)
         dist.init_process_group("nccl", device_id=device, **how)
-    elif computes_on_cpu(given):
+    elif cpu_requested(given):
         dist.init_process_group("gloo", **how)
 
 

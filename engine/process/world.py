@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from engine.contract import environment
 from engine.contract.launch import OURS, Launch
+from engine.contract.machine.gpus import YES, cpu_requested
 from engine.contract.messages import InputError
 from engine.contract.processes import boot_id, host_name
 from engine.cpu import placement
 from engine.process import gpu_settings, gradient_sums, places, roll_call
 from engine.process.heartbeat import RankStatus
-from engine.process.meeting import COLLECTIVE_LIMIT, YES, computes_on_cpu, meet
+from engine.process.meeting import COLLECTIVE_LIMIT, meet
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ class World:
         # accelerate would load DeepSpeed for it, which `check` refuses in words.
         self.deepspeed = os.environ.pop("ACCELERATE_USE_DEEPSPEED", "").lower() in YES
         gpu_settings.settle(os.environ)
-        asked = computes_on_cpu(os.environ)
+        asked = cpu_requested()
         places.settle(os.environ, on_cpu=not torch.accelerator.is_available())
         self._roll_call = roll_call.called(os.environ, report or roll_call.printing())
         leave_time_for_the_certificate(os.environ)

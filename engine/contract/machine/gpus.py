@@ -34,6 +34,7 @@ SILENT = "the driver does not answer"
 # Prefixes of the reasons that are not faults: no driver (in NVML's own words), GPUs hidden.
 NO_GPUS = ("NVML Shared Library Not Found", "CUDA_VISIBLE_DEVICES", "the driver knows no GPU")
 STDOUT, STDERR = 1, 2
+YES = ("1", "true", "t", "yes", "y", "on")  # in accelerate's variables, as it reads them
 
 BF16_SINCE = 8  # major number of the compute capability: Ampere
 
@@ -129,9 +130,9 @@ def in_use() -> bool:
     return not cpu_requested() and gpu_count() > 0
 
 
-def cpu_requested() -> bool:
+def cpu_requested(given: Mapping[str, str] = os.environ) -> bool:
     """Whether ACCELERATE_USE_CPU makes the trainer use the CPU."""
-    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on")
+    return given.get("ACCELERATE_USE_CPU", "").lower() in YES
 
 
 def on_cpu(processes: int) -> bool:

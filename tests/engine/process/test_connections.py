@@ -6,7 +6,9 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from engine.process import connections
@@ -44,10 +46,16 @@ def test_an_address_of_the_sixth_version_is_read(own: int, tmp_path: Path, addre
     assert connections.unanswered([str(tmp_path / "tcp6")]) == {address.removeprefix("::ffff:")}
 
 
-@pytest.mark.parametrize("content", ["", HEAD, HEAD + "x\n", HEAD + row("zz", 9, 1), HEAD + "a b c d e f g h i j\n"])
+@pytest.mark.parametrize("content", ["", HEAD, HEAD + "x\n", HEAD + "a b c d e f g h i j\n"])
 def test_a_table_of_another_kind_says_nothing(tmp_path: Path, content: str) -> None:
     (tmp_path / "tcp").write_text(content)
     assert connections.unanswered([str(tmp_path / "tcp"), str(tmp_path / "none")]) == set()
+
+
+@pytest.mark.parametrize("address", ["zz", "0200", ""])
+def test_an_address_that_cannot_be_read_is_none(own: int, tmp_path: Path, address: str) -> None:
+    (tmp_path / "tcp").write_text(HEAD + row(address, 9, own))
+    assert connections.unanswered([str(tmp_path / "tcp")]) == set()
 
 
 def test_a_process_whose_peers_answer_misses_nobody() -> None:
@@ -56,6 +64,18 @@ def test_a_process_whose_peers_answer_misses_nobody() -> None:
         assert connections.unanswered() == set()
 
 
-def test_own_addresses_are_those_that_others_reach() -> None:
-    for address in connections.own_addresses():
-        assert not ipaddress.ip_address(address).is_loopback
+def test_own_addresses_are_those_that_others_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = {
+        "lo": [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")],
+        "eth0": [
+            (socket.AF_PACKET, "52:54:00:12:34:56"),
+            (socket.AF_INET, "10.0.0.1"),
+            (socket.AF_INET6, "fe80::1%eth0"),
+        ],
+    }
+    found = {
+        name: [SimpleNamespace(family=family, address=address) for family, address in entries]
+        for name, entries in listed.items()
+    }
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: found)
+    assert connections.own_addresses() == ["10.0.0.1", "fe80::1"]

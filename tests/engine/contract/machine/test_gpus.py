@@ -329,10 +329,11 @@ def test_an_unkillable_child_is_not_waited_for(driver: Driver, monkeypatch: pyte
     child.wait()
 
 
-def test_the_cpu_can_be_requested(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("yes", ["true", "True", "t", "y", "1"])  # as accelerate reads it
+def test_the_cpu_can_be_requested(driver: Driver, monkeypatch: pytest.MonkeyPatch, yes: str) -> None:
     driver("two_gpus")
     assert not on_cpu(2)
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", yes)
     assert on_cpu(1)
 
 
