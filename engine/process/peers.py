@@ -159,7 +159,7 @@ class PeerWatch:
             self._looking.join()  # it is about to end this process
         found = self._cause(stopped_at)
         if found is not None:
-            self._write(found, failure.phase, failure.step, {"why": failure.why})
+            self._write(self._certificate(found, failure.phase, failure.step, {"why": failure.why}), found)
             self._spread(found)
         return found is not None
 
@@ -181,9 +181,8 @@ class PeerWatch:
             time.sleep(LOOK_SECONDS / 4)
         return None
 
-    def _write(self, cause: Cause, phase: str, step: int, evidence: dict[str, str]) -> None:
+    def _write(self, end: RunEnded, cause: Cause) -> None:
         """Prints how the run ended, and writes it if this is the rank to do so."""
-        end = self._certificate(cause, phase, step, evidence)
         self._words.say(end.message.text())
         if self._world.is_main or (isinstance(cause, Silence) and cause.rank == 0):
             self._log.write(end)
@@ -311,10 +310,12 @@ class PeerWatch:
     def _look(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
             found, failed = self._lost(SILENT_SECONDS), self._world.exchange_failed()
-            if (found is not None or failed) and self._ending.acquire(blocking=False):
-                return self._end_after_exchange() if failed else self._end(found)
+            if failed and self._ending.acquire(blocking=False):
+                return self._end_after_exchange()
+            if found is not None and self._ending.acquire(blocking=False):
+                return self._end(found)
 
-    def _end(self, cause: Silence | Standstill | None) -> None:
+    def _end(self, cause: Silence | Standstill) -> None:
         """Ends this process, whose own thread waits for the lost rank, after the end is written."""
         status, until = self._world.rank_status, time.monotonic() + SAVE_SECONDS
         while status.phase in SAVING and time.monotonic() < until:
@@ -322,11 +323,10 @@ class PeerWatch:
                 break
             time.sleep(LOOK_SECONDS)
         found = self._reported or cause
-        if found is not None:
-            end = self._certificate(found, status.phase, self._step(), {})
-            self._words.end_within(WRITE_SECONDS + SPREAD_SECONDS, end.message.text())
-            self._write(found, status.phase, self._step(), {})
-            self._spread(found)
+        end = self._certificate(found, status.phase, self._step(), {})
+        self._words.end_within(WRITE_SECONDS + SPREAD_SECONDS, end.message.text())
+        self._write(end, found)
+        self._spread(found)
         os._exit(1)
 
     def _end_after_exchange(self) -> None:
@@ -336,14 +336,14 @@ class PeerWatch:
         """
         status, world = self._world.rank_status, self._world
         why = "NCCL: an exchange with another rank failed."
-        self._words.end_within(CAUSE_SECONDS + WRITE_SECONDS + SPREAD_SECONDS, why)
+        self.end_soon(why)
         found = self._cause()
         if found is None:
             node = world.nodes[world.rank]
             found = RankFailed("failed", status.phase, self._step(), why, "", waiting=True, rank=world.rank, node=node)
             self.report(found)
             self._log.write(found)
-        self._write(found, status.phase, self._step(), {"why": why})
+        self._write(self._certificate(found, status.phase, self._step(), {"why": why}), found)
         self._spread(found)
         os._exit(1)
 
