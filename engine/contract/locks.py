@@ -220,7 +220,7 @@ def _grows(run_dir: RunDir) -> bool:
 def _sizes(run_dir: RunDir) -> list[int]:
     """The bytes of a run's streams, which are opened: a network file system looks at a file when it is."""
     found = []
-    for path in (run_dir.events, *run_dir.other_events()):
+    for path in run_dir.all_events():
         with contextlib.suppress(OSError):
             fd = open_regular(path)
             found.append(os.fstat(fd).st_size)
@@ -233,7 +233,7 @@ def lives_elsewhere(run_dir: RunDir, holder: Holder) -> bool:
     if not holder.elsewhere:
         return False
     newest = 0.0
-    for path in (run_dir.path / LOCK_NAME, run_dir.events, *run_dir.other_events()):
+    for path in (run_dir.path / LOCK_NAME, *run_dir.all_events()):
         with contextlib.suppress(OSError):
             newest = max(newest, path.lstat().st_mtime)
     return abs(time.time() - newest) < ALIVE_SECONDS

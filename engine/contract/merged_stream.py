@@ -8,7 +8,7 @@ from typing import Any, Self
 from engine.contract.events import MAX_LINE_BYTES, Heartbeat, Record, RunEnded
 from engine.contract.messages import InputError
 from engine.contract.rundir import RunDir
-from engine.contract.stream import EventReader, Place, end_of
+from engine.contract.stream import EventReader, Place, end_of, newest
 
 LOOK_SECONDS = 2.0  # between looks for streams of other ranks
 HEARTBEAT = b'"kind":"%s"' % Heartbeat.kind.encode()
@@ -104,6 +104,5 @@ def _reader(path: Path, place: Place | None) -> EventReader:
 
 def newest_has_ended(run_dir: RunDir) -> bool:
     """Whether a stream of a run has the end of its newest attempt; reads only their ends; raises InputError."""
-    records = [record for path in (run_dir.events, *run_dir.other_events()) for record in end_of(path)]
-    newest = max((record.envelope.attempt for record in records), default=0)
-    return any(isinstance(one.event, RunEnded) and one.envelope.attempt == newest for one in records)
+    _, found = newest([record for path in run_dir.all_events() for record in end_of(path)])
+    return any(isinstance(event, RunEnded) for event in found)

@@ -49,6 +49,10 @@ class RunDir:
         """The streams of ranks that have one of their own, in order of rank."""
         return sorted(matching(self.path, EVENTS_NAME), key=lambda path: (len(path.name), path.name))
 
+    def all_events(self) -> list[Path]:
+        """The streams of all ranks, that of the run first."""
+        return [self.events, *self.other_events()]
+
     @property
     def plain_log(self) -> Path:
         """The run's lines as text, next to the folder: `logs/<run>.log`."""

@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -201,7 +201,13 @@ def last_attempt(path: Path) -> int:
 
     Raises InputError if the file cannot be read.
     """
-    return max((record.envelope.attempt for record in end_of(path)), default=0)
+    return newest(end_of(path))[0]
+
+
+def newest(records: Sequence[Record]) -> tuple[int, list[Event]]:
+    """The number of the newest attempt in some records, 0 if there is none, and its events."""
+    number = max((record.envelope.attempt for record in records), default=0)
+    return number, [record.event for record in records if record.envelope.attempt == number]
 
 
 def last_step(path: Path) -> int:

@@ -13,7 +13,7 @@ from engine.contract.messages import BusyError, InputError
 from engine.contract.processes import host_name
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
-from engine.contract.stream import EventWriter, last_attempt, next_attempt
+from engine.contract.stream import EventWriter, end_of, newest, next_attempt
 from engine.contract.untrusted import one_line
 from engine.process import places
 from engine.process.attempt import leave
@@ -32,10 +32,10 @@ def joined(run_dir: RunDir) -> World:
     """The world of a run; if this rank cannot join it, says why and ends this process."""
     record: RunRecord | None = None
     attempt = attempt_from_environment()
-    with contextlib.suppress(InputError):  # the job reports it
-        record = run_dir.read_record()
-        attempt = attempt or _attempt(run_dir)
     waiting = Waiting(run_dir)
+    with contextlib.suppress(InputError):  # the job reports it
+        record = waiting.record
+        attempt = attempt or _attempt(run_dir)
     try:
         return _met(run_dir, record, waiting)
     except StopAskedError as stop:  # before all had come
@@ -84,7 +84,11 @@ def _met(run_dir: RunDir, record: RunRecord | None, waiting: Waiting) -> World:
 
 def _attempt(run_dir: RunDir) -> int:
     """The number of the attempt that begins now, or that rank 0 has begun because this rank is late."""
-    return last_attempt(run_dir.events) if _rank() and waits(run_dir) else next_attempt(run_dir.events)
+    if _rank():
+        number, found = newest(end_of(run_dir.events))
+        if waits(found):
+            return number
+    return next_attempt(run_dir.events)
 
 
 def _rank() -> int:
@@ -124,8 +128,8 @@ def _certify(run_dir: RunDir, end: RunEnded, attempt: int, waiting: Waiting) -> 
 
 def _has_end(run_dir: RunDir, attempt: int) -> bool:
     """Whether the attempt has ended, or got further than to wait for its ranks; raises InputError."""
-    newest = last_attempt(run_dir.events)
-    return newest > attempt or (newest == attempt and not waits(run_dir))
+    number, found = newest(end_of(run_dir.events))
+    return number > attempt or (number == attempt and not waits(found))
 
 
 def _write(run_dir: RunDir, event: Event, attempt: int) -> None:

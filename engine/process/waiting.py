@@ -1,7 +1,9 @@
 """What a run says while its ranks have not all met: rank 0 writes it to the stream, every rank prints it."""
 
+import functools
 import os
 import sys
+from collections.abc import Sequence
 
 from engine.contract import certificate, events
 from engine.contract.harmless import harmless
@@ -9,7 +11,7 @@ from engine.contract.locks import FolderLock, busy, is_locked
 from engine.contract.messages import BusyError
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
-from engine.contract.stream import EventWriter, end_of, next_attempt
+from engine.contract.stream import EventWriter, next_attempt
 from engine.process import places
 from engine.process.heartbeat import supervised
 from engine.process.job import StopAskedError
@@ -29,12 +31,17 @@ class Waiting:
         self._lock: FolderLock | None = None  # by which viewers see that the run is alive; held until the process ends
         self.attempt = 0
 
+    @functools.cached_property
+    def record(self) -> RunRecord:
+        """The run's record; raises InputError."""
+        return self._run_dir.read_record()
+
     def in_use(self, *, counts_main: bool) -> BusyError | None:
         """The error for a folder of the run that others have locked, if one is; raises InputError of the record.
 
         `counts_main`: whether the lock of the run's own folder, which rank 0 of this launch may hold, is one of others.
         """
-        record, mine = self._run_dir.read_record(), self._run_dir.path
+        record, mine = self.record, self._run_dir.path
         if not _takes_locks(record):
             return None
         if is_locked(record.output.path):
@@ -46,14 +53,14 @@ class Waiting:
         error = self.in_use(counts_main=True)
         if error is not None:
             raise error
-        if _takes_locks(self._run_dir.read_record()):
+        if _takes_locks(self.record):
             self._take()
 
     def report(self, awaited: Awaited) -> None:
         """Says who is waited for; raises StopAskedError if the run was asked to stop, InputError if it runs already."""
         asked = self._run_dir.stop_requested()
         if asked:
-            raise StopAskedError(certificate.stopped_early(self._run_dir.read_record(), PHASE))
+            raise StopAskedError(certificate.stopped_early(self.record, PHASE))
         if not self._pace.due(awaited):
             return
         print(harmless(awaited.message().text()), file=sys.stderr, flush=True)
@@ -89,7 +96,7 @@ class Waiting:
     def _take(self) -> None:
         if self._lock is None:
             folder = self._run_dir.path
-            self._lock = FolderLock.acquire(folder, self._run_dir.read_record().run, folder, "logs")
+            self._lock = FolderLock.acquire(folder, self.record.run, folder, "logs")
 
 
 def _takes_locks(record: RunRecord) -> bool:
@@ -97,10 +104,7 @@ def _takes_locks(record: RunRecord) -> bool:
     return record.job == "train" and not supervised()
 
 
-def waits(run_dir: RunDir) -> bool:
-    """Whether the newest attempt in a run's stream still waits for its ranks; raises InputError."""
-    records = end_of(run_dir.events)
-    newest = max((record.envelope.attempt for record in records), default=0)
-    found = [record.event for record in records if record.envelope.attempt == newest]
+def waits(found: Sequence[events.Event]) -> bool:
+    """Whether an attempt that reported these events last still waits for its ranks."""
     phases = [event.name for event in found if isinstance(event, events.Phase)]
     return phases[-1:] == [PHASE] and not any(isinstance(event, events.RunEnded) for event in found)
