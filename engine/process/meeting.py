@@ -37,7 +37,7 @@ COLLECTIVE_LIMIT = timedelta(hours=12)
 MEETING_LIMIT = timedelta(minutes=10)  # for the rank that starts last
 NAME_SECONDS = 60.0  # for which a new host may be unknown by its name, as in Kubernetes
 LEAVE_SECONDS = 5.0  # for which rank 0, whose store it may be, lets the others read why none of them trains
-MOST_NAMED = 16  # ranks or machines, in a sentence
+MOST_NAMED = 16  # ranks or machines
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def require_one_run(hellos: Sequence[Hello]) -> None:
     main = next((hello for hello in hellos if hello.run), None)
     others = [hello for hello in hellos if main is not None and hello.run != main.run]
     if main is not None and others:
-        nodes = _some(hello.node for hello in others)
+        nodes = some(hello.node for hello in others)
         raise InputError("folder_not_shared", nodes=nodes, setting="logs", path=main.folder, main=main.node)
 
 
@@ -129,11 +129,11 @@ def require_fit(hellos: Sequence[Hello], gpus: int) -> None:
 
 
 def _listed(hellos: Sequence[Hello]) -> dict[str, str]:
-    return {"nodes": _some(hello.node for hello in hellos), "numbers": _some(str(hello.rank) for hello in hellos)}
+    return {"nodes": some(hello.node for hello in hellos), "numbers": some(str(hello.rank) for hello in hellos)}
 
 
-def _some(names: Iterable[str]) -> str:
-    """The first of some names, each once."""
+def some(names: Iterable[str]) -> str:
+    """The first of some ranks or machines, each once, in a sentence."""
     found = list(dict.fromkeys(names))
     return ", ".join([*found[:MOST_NAMED], *["…"] * (len(found) > MOST_NAMED)])
 
@@ -153,7 +153,7 @@ def _await_all(store: Store, names: Sequence[str]) -> None:
     try:
         store.wait(list(names), MEETING_LIMIT)
     except DistStoreError:
-        absent = _some(str(rank) for rank, name in enumerate(names) if not store.check([name]))
+        absent = some(str(rank) for rank, name in enumerate(names) if not store.check([name]))
         seconds = round(MEETING_LIMIT.total_seconds())
         raise InputError("meeting_incomplete", absent=absent, ranks=len(names), seconds=seconds) from None
 

@@ -23,14 +23,13 @@ from engine.contract.harmless import harmless
 from engine.contract.messages import InputError, Message, Value
 from engine.contract.processes import host_name
 from engine.contract.untrusted import one_line
-from engine.process.meeting import await_name
+from engine.process.meeting import MOST_NAMED, await_name, some
 
 LIMIT_SECONDS = 1800.0  # for all to come: a machine may have to be found, started, or have its cache filled
 LOOK_SECONDS = 0.2
 SAY_SECONDS, SAY_AGAIN_SECONDS = 5.0, 60.0
 CONNECT_SECONDS = 10.0  # for one attempt to reach rank 0
 SPREAD_SECONDS = 3.0  # for which rank 0 stays when it gives up, so that the others read why
-MOST_NAMED = 16  # missing ranks
 ALL, LATE = "all", "late"  # names on the store
 TIMED_OUT = os.strerror(errno.ETIMEDOUT)
 
@@ -56,7 +55,7 @@ class Awaited:
         if self.rank:
             return Message.of("main_awaited", **at)
         there = self.size - len(self.missing)
-        return Message.of("ranks_awaited", there=there, ranks=self.size, missing=named(self.missing), **at)
+        return Message.of("ranks_awaited", there=there, ranks=self.size, missing=some(map(str, self.missing)), **at)
 
 
 Report = Callable[[Awaited], None]  # called at every look
@@ -101,11 +100,6 @@ def printing() -> Report:
             print(harmless(awaited.message().text()), file=sys.stderr, flush=True)
 
     return say
-
-
-def named(ranks: tuple[int, ...]) -> str:
-    """Ranks in a sentence."""
-    return ", ".join(map(str, ranks[:MOST_NAMED])) + (" …" if len(ranks) > MOST_NAMED else "")
 
 
 class _RollCall:
@@ -192,7 +186,7 @@ class _RollCall:
 
     def _missing(self, missing: tuple[int, ...]) -> InputError:
         seconds = round(time.monotonic() - self._began)
-        return InputError("meeting_incomplete", absent=named(missing), ranks=self._size, seconds=seconds)
+        return InputError("meeting_incomplete", absent=some(map(str, missing)), ranks=self._size, seconds=seconds)
 
     def _no_main(self, why: str) -> InputError:
         place: dict[str, Value] = {"address": self._address, "port": self._port}

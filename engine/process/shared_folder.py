@@ -12,6 +12,7 @@ from typing import Literal
 from engine.contract.files import STAGED, open_regular, read_piece, why_unwritable
 from engine.contract.locks import is_held, unwritable
 from engine.contract.messages import InputError
+from engine.process.meeting import some
 from engine.process.world import World
 
 PATIENCE = 5.0  # seconds for which a file written by another machine may stay unseen
@@ -32,7 +33,8 @@ def require_shared(world: World, folder: Path, setting: str) -> None:
     with contextlib.ExitStack() as held:
         world.together(lambda: held.enter_context(_written(path, said, setting)), chosen=world.is_main)
         seen: list[Seen] = world.gather([_seen(path, said)])
-    blind, lockless = (_nodes(world, seen, kind) for kind in ("nothing", "file"))
+    pairs = list(zip(world.nodes, seen, strict=True))
+    blind, lockless = (some(node for node, found in pairs if found == kind) for kind in ("nothing", "file"))
     where = {"path": str(folder.absolute()), "main": world.nodes[0]}
     if blind:
         raise InputError("folder_not_shared", nodes=blind, setting=setting, **where)
@@ -51,11 +53,6 @@ def _try(path: Path, world: World, setting: str) -> None:
         why, where = why_unwritable(path.parent, error), str(path.parent.absolute())
         node = world.nodes[world.rank]
         raise InputError("folder_unwritable_there", path=where, node=node, setting=setting, why=why) from None
-
-
-def _nodes(world: World, seen: list[Seen], kind: Seen) -> str:
-    """The machines that saw this."""
-    return ", ".join(sorted({world.nodes[rank] for rank, found in enumerate(seen) if found == kind}))
 
 
 @contextlib.contextmanager
