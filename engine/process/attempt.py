@@ -107,7 +107,7 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
     except StopAskedError as stop:
         # In a step all ranks stop together; in other phases each stops by itself, and none waits for the others.
         together = job.phase_name == "training" or job.world.size == 1
-        if not together and _stopped_by_a_loss(job, stop, stop.message.what()):
+        if not together and _stopped_by_a_loss(job, stop):
             return 1
         job.end(job.stop_asked.reason(), 0, stop.message, _peaks(job.world) if together else {})
         return 0 if together or supervised() else 1  # so that the launcher ends the ranks that wait for this one
@@ -142,28 +142,30 @@ def _is_left(job: Job, error: Exception) -> bool:
 def _left_alone(job: Job, error: Exception) -> int:
     """Another rank stopped first and closed the connection, unless its machine is gone, and the launcher with it."""
     watched = None if job.stop_asked.by_file() else job.peers
-    if watched is not None and watched.certify(_failure(job, error, _words(error)), math.inf):
+    if watched is not None and watched.certify(_failure(job, error, words_of(error)), math.inf):
         return 1
     reason, begun = job.stop_asked.reason(), job.step > 0
     return job.end(reason, 0, certificate.stopped_early(job.record, job.phase_name, reason, begun=begun), {})
 
 
-def _stopped_by_a_loss(job: Job, stop: StopAskedError, why: str) -> bool:
+def _stopped_by_a_loss(job: Job, stop: StopAskedError) -> bool:
     """Whether this rank was stopped alone, or lost its launcher, because a machine is gone, which is now certified."""
     if job.peers is None:
         return False
+    end = _stop(job, stop, stop.message.what())
     if job.stop_asked.by_file():  # a person asked
-        job.peers.report(_stop(job, stop, why))
+        job.peers.report(end)
         return False
-    return job.peers.stopped(_stop(job, stop, why), job.stop_asked.since())
+    return job.peers.stopped(end, job.stop_asked.since())
 
 
-def _words(error: Exception) -> str:
+def words_of(error: Exception) -> str:
+    """An error on one line, with its type."""
     return f"{type(error).__name__}: {one_line(error, 600)}"
 
 
 def _failed(job: Job, error: Exception) -> int:
-    why = _words(error)
+    why = words_of(error)
     if job.peers is not None:
         job.peers.end_soon(why)  # what is written from here on may go to a folder of a machine that is gone
     with contextlib.suppress(OSError):  # the disk may be full

@@ -7,7 +7,7 @@ import torch
 
 from engine.contract import events
 from engine.contract.machine import gpus
-from engine.contract.machine.driver_log import DriverLog
+from engine.contract.machine.driver_log import DriverLog, in_words
 from engine.process.heartbeat import supervised
 
 OF_A_GPU = re.compile(r"\b(cuda|cublas|cudnn|nccl|hip|rccl|xpu)", re.IGNORECASE)
@@ -26,7 +26,6 @@ SIZE = r"([\d.]+) (bytes|[KMGT]iB)"
 ASKED = re.compile(rf"Tried to allocate {SIZE}")
 ROOM = re.compile(rf"GPU (\d+) has a total capacity of {SIZE} of which {SIZE} is free")
 DRIVER_LOG = DriverLog()  # from now on
-MOST_XIDS = 3
 UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 
@@ -86,7 +85,7 @@ def _by_driver(place: int) -> dict[str, str]:
         gpu = events.event_from_json("gpu", listed)
         if isinstance(gpu, events.Gpu) and gpu.place == place:
             found = {"gpu": str(gpu.index), **({"lost": "yes"} if gpu.lost else {})}
-    reported = " | ".join(map(str, DRIVER_LOG.xids()[-MOST_XIDS:]))
+    reported = in_words(DRIVER_LOG.xids())
     return {**found, **({"driver": reported} if reported else {})}
 
 

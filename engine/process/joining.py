@@ -14,9 +14,8 @@ from engine.contract.processes import host_name
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter, end_of, newest, next_attempt
-from engine.contract.untrusted import one_line
 from engine.process import places
-from engine.process.attempt import leave
+from engine.process.attempt import leave, words_of
 from engine.process.device_errors import connection_broke, kind_of
 from engine.process.heartbeat import attempt_from_environment, supervised
 from engine.process.job import StopAskedError
@@ -101,7 +100,7 @@ def _failure(error: Exception) -> RankFailed:
         reason=kind_of(error),
         phase="starting",
         step=0,
-        why=f"{type(error).__name__}: {one_line(error, 600)}",
+        why=words_of(error),
         traceback=traceback.format_exc(limit=-8),
         waiting=connection_broke(error),
         rank=_rank(),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine.contract import certificate, events
 from engine.contract.files import read_end
-from engine.contract.machine.driver_log import Xid
+from engine.contract.machine.driver_log import Xid, in_words
 from engine.contract.messages import Message
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
@@ -53,7 +53,7 @@ def _by_lost_gpu(record: RunRecord, facts: Facts, end: events.RunEnded, step: in
     if end.reason not in CAUSED_BY_LOSS:
         return end
     if facts.xids:
-        end = replace(end, evidence={**end.evidence, "driver": " | ".join(map(str, facts.xids[-3:]))})
+        end = replace(end, evidence={**end.evidence, "driver": in_words(facts.xids)})
     if not lost:
         return _by_driver(record, facts, end, step)
     rank, gpu = lost[0].place, f"{lost[0].index} ({lost[0].name})"

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from engine.contract.harmless import harmless
 
 KERNEL_LOG = Path("/dev/kmsg")
 MOST_RECORDS = 20_000
+MOST_NAMED = 3
 # "prio,seq,microseconds,flags;NVRM: Xid (PCI:0000:01:00): 79, pid=…, GPU has fallen off the bus."
 XID = re.compile(rb"^\d+,\d+,\d+,[^;]*;NVRM: Xid \(([^)]{1,40})\): (\d{1,4}), ?([^\n]{0,200})", re.MULTILINE)
 # Of the card, its memory, its links or its firmware, by NVIDIA's catalogue of Xid errors; others are a program's.
@@ -64,6 +66,11 @@ class DriverLog:
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = None
+
+
+def in_words(xids: Sequence[Xid]) -> str:
+    """The last few of some errors, on one line; empty if there are none."""
+    return " | ".join(map(str, xids[-MOST_NAMED:]))
 
 
 def _xid(match: re.Match[bytes]) -> Xid:

@@ -36,8 +36,6 @@ def instances(nvml: Any, cards: Iterable[int]) -> Iterator[Instance]:
 
 def named(entry: str, found: Iterable[Instance]) -> Instance | None:
     """The one instance that an entry of CUDA_VISIBLE_DEVICES names, by its whole name or how it begins."""
-    if not entry.startswith("MIG-"):
-        return None
     meant = [one for one in found if any(name.startswith(entry) for name in one.names)]
     whole = [one for one in meant if entry in one.names]
     fitting = whole or meant
