@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from types import FrameType
-from typing import NoReturn
 
 from engine.contract import events
 from engine.contract.events import Record
@@ -35,11 +34,44 @@ class LeftError(Exception):
     """The viewer leaves; the run continues."""
 
 
+class Leaving:
+    """The signal that asked this program to end, if any.
+
+    What a handler raises is lost where Python cannot raise, as in the callback of a weak reference: what waits in a
+    loop calls `check` in each round.
+    """
+
+    def __init__(self) -> None:
+        self._number, self._held = 0, False
+
+    def asked(self, number: int, _frame: FrameType | None = None) -> None:
+        """The handler of the signals."""
+        self._number = number
+        if not self._held:
+            self.check()
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt or SystemExit if a signal came."""
+        if self._number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self._number:
+            raise SystemExit(128 + self._number)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Has a signal wait for the next `check`: for what must not be left half done."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+
 def follow(run_dir: RunDir, view: EventView, lang: Lang, *, attempt: int = 0) -> int:
     """Shows the run from `attempt` (0: its beginning) to its end; returns its exit code, or 0 if the viewer left."""
-    with ended_in_order():
+    with ended_in_order() as leaving:
         try:
-            end = _to_the_end(run_dir, view, lang, attempt)
+            end = _to_the_end(run_dir, view, lang, attempt, leaving)
         except LeftError:
             echo(say("app.left_running", lang, run=text.safe(run_dir.path.name)), err=True)
             return 0
@@ -59,12 +91,13 @@ def follow_started(started: Started, view: EventView, lang: Lang) -> int:
     return code
 
 
-def _to_the_end(run_dir: RunDir, view: EventView, lang: Lang, attempt: int) -> events.RunEnded:
+def _to_the_end(run_dir: RunDir, view: EventView, lang: Lang, attempt: int, leaving: Leaving) -> events.RunEnded:
     reader, looked_at, dead = MergedReader(run_dir), 0.0, 0
     pending: deque[Record] = deque()  # so that Ctrl-C loses none of them
     end: End | None = None
     last: Record | None = None
     while True:
+        leaving.check()
         try:
             pending.extend(reader.poll(READ_BYTES))
             if pending:
@@ -141,15 +174,16 @@ def _ask(run_dir: RunDir, lang: Lang) -> None:
 
 
 @contextlib.contextmanager
-def ended_in_order() -> Iterator[None]:
-    """Has a signal that ends this program end what is in progress first: a terminal view, a rehearsal."""
+def ended_in_order(*others: signal.Signals) -> Iterator[Leaving]:
+    """Has a signal that ends this program, or one of the `others`, end what is in progress first.
 
-    def leave(number: int, _frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    One that is ignored, as under nohup, remains ignored.
+    """
+    leaving = Leaving()
+    numbers = [one for one in (signal.SIGTERM, signal.SIGHUP, *others) if signal.getsignal(one) != signal.SIG_IGN]
+    before = {number: signal.signal(number, leaving.asked) for number in numbers}
     try:
-        yield
+        yield leaving
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +29,7 @@ from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 from engine.contract.texts import Lang, say
 from sft_tui import runs, starting
-from sft_tui.following import ended_in_order
+from sft_tui.following import Leaving, ended_in_order
 from sft_tui.text import duration, size
 
 FOLDER = f"{STAGED}rehearsal-"
@@ -129,8 +130,10 @@ def carry_out(record: RunRecord, memory_limit: int, progress: Progress) -> event
     values = {**record.config, "output_dir": str(folder / "model")}
     rehearsed = replace(record, job="rehearse", config=values, memory_limit=memory_limit)
     try:
-        with ended_in_order():  # its result would have no reader
-            return _followed(starting.start(folder / "logs", rehearsed), progress)
+        with ended_in_order(signal.SIGINT) as leaving:  # its result would have no reader
+            with leaving.held():
+                started = starting.start(folder / "logs", rehearsed)
+            return _followed(started, progress, leaving)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -150,13 +153,14 @@ def _remove_leftovers(place: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _followed(started: starting.Started, progress: Progress) -> events.Rehearsed:
+def _followed(started: starting.Started, progress: Progress, leaving: Leaving) -> events.Rehearsed:
     """Waits for the result of the rehearsal; raises InputError. Anything that ends this also ends the rehearsal."""
     reader = EventReader(started.run_dir.events)
     found: events.Rehearsed | None = None
     end: events.RunEnded | None = None
     try:
         while True:
+            leaving.check()
             over = started.supervisor.poll() is not None
             for record in reader.poll():
                 match record.event:
@@ -170,7 +174,8 @@ def _followed(started: starting.Started, progress: Progress) -> events.Rehearsed
                 return _outcome(started.run_dir, found, end)
             time.sleep(POLL_SECONDS)
     finally:
-        _end(started)
+        with leaving.held():
+            _end(started)
 
 
 def _outcome(run_dir: RunDir, found: events.Rehearsed | None, end: events.RunEnded | None) -> events.Rehearsed:

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
-from sft_tui.following import follow
+from sft_tui.following import ended_in_order, follow
 from sft_tui.headless import PlainView
 
 from .conftest import ENDED, PLAN, STARTED, step
@@ -137,3 +138,37 @@ class Again(PlainView):
         if isinstance(record.event, events.Step):
             self._put()
             raise KeyboardInterrupt
+
+
+class Lost:
+    """What a signal reaches where Python can raise nothing."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_whose_exception_is_lost_is_raised_in_the_next_round() -> None:
+    with ended_in_order() as leaving:
+        Lost()
+        with pytest.raises(SystemExit, match="143"):
+            leaving.check()
+
+
+def test_a_signal_waits_until_nothing_is_left_half_done() -> None:
+    with ended_in_order(signal.SIGINT) as leaving:
+        with leaving.held():
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            leaving.check()
+
+
+def test_an_ignored_signal_remains_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ended_in_order() as leaving:
+            signal.raise_signal(signal.SIGHUP)
+            leaving.check()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -152,8 +152,10 @@ def test_a_run_that_would_fail_is_refused_before_a_rehearsal(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_rehearsal_ends_with_its_viewer(tmp_path: Path, tiny_settings: dict[str, Any], number: int) -> None:
-    viewer = start(tmp_path, tiny_settings)
+def test_a_rehearsal_ends_with_its_viewer(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, tiny_settings: dict[str, Any], number: int
+) -> None:
+    viewer = start(tmp_path, tiny_settings, PYTHONPATH=str(without_end(tmp_path_factory)))
     try:
         until(lambda: bool(list(tmp_path.glob(f"{FOLDER}*/logs/*/processes.json"))))
         started = psutil.Process(viewer.pid).children(recursive=True)
@@ -184,9 +186,17 @@ def test_leftovers_of_a_killed_viewer_are_removed_by_the_next(tmp_path: Path, ti
         end_runs(tmp_path)
 
 
-def start(folder: Path, settings: dict[str, Any]) -> "subprocess.Popen[bytes]":
+def without_end(made: pytest.TempPathFactory) -> Path:
+    """A folder of modules with which a rehearsal lasts until it is ended."""
+    folder = made.mktemp("modules")
+    (folder / "sitecustomize.py").write_text(
+        "import sys, time\nif 'engine.rehearse' in sys.orig_argv:\n    time.sleep(600)\n"
+    )
+    return folder
+
+
+def start(folder: Path, settings: dict[str, Any], **variables: str) -> "subprocess.Popen[bytes]":
     command = [*SFT_TUI, "rehearse", "sft-small", *options(settings)]
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true", **variables}
     with (folder / ".stdout").open("wb") as out:
-        return subprocess.Popen(
-            command, cwd=folder, env={**os.environ, "ACCELERATE_USE_CPU": "true"}, stdout=out, stderr=out
-        )
+        return subprocess.Popen(command, cwd=folder, env=env, stdout=out, stderr=out)
