@@ -27,12 +27,12 @@ from engine.cpu import native
 from engine.data.parquet_rows import RowSource
 from engine.data.token_store import TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
-from engine.models.seq2seq.padded import micro_batch
 from engine.process.attempt import execute
 from engine.process.world import World
 from engine.training.loop import train
 from tests.engine.models.causal.exact import SLIDING
 from tests.engine.models.causal.small import chatty
+from tests.engine.models.small import micro_batch
 from tests.engine.training.sharded import run_on
 from tests.processes import Result, run
 from tests.required import required
@@ -236,7 +236,7 @@ def taught_t5(tiny_t5: Path, stores: dict[str, TokenStore], tmp_path_factory: py
     torch.manual_seed(0)
     model = T5ForConditionalGeneration.from_pretrained(tiny_t5).eval()
     rows = stores["validation_file"]
-    batch = micro_batch(rows.rows_at(range(0, len(rows), 2)), 0, torch.device("cpu"))
+    batch = micro_batch(rows.rows_at(range(0, len(rows), 2)))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(120):
         model(**batch).loss.backward()

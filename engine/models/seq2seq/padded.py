@@ -179,13 +179,6 @@ def frozen_linear(model: Any) -> list[nn.Linear]:
     ]
 
 
-def micro_batch(rows: Sequence[Row], pad: int, device: torch.device) -> dict[str, Tensor]:
-    """Some rows as tensors (rows, longest): input_ids, attention_mask, labels (padding is -100)."""
-    ids, mask = pad_prompts(prompts_of(rows), pad)
-    targets = pad_labels(labels_of(rows))
-    return {"input_ids": ids.to(device), "attention_mask": mask.to(device), "labels": targets.to(device)}
-
-
 def pad_labels(labels: Sequence[Tensor]) -> Tensor:
     """Labels of unequal length, (rows, longest), padded with what no loss counts."""
     return nn.utils.rnn.pad_sequence(list(labels), batch_first=True, padding_value=IGNORED)

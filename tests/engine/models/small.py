@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 from transformers import MT5Config, MT5ForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
 from engine.data.token_store import Row
@@ -67,6 +68,16 @@ def random_rows(lengths: Sequence[tuple[int, int]] = LENGTHS, seed: int = 0) -> 
     sides = zip(*lengths, strict=True)
     prompts, labels = ([torch.randint(2, 40, (n,), generator=generator) for n in side] for side in sides)
     return [pair(prompt, label) for prompt, label in zip(prompts, labels, strict=True)]
+
+
+def micro_batch(rows: Sequence[Row]) -> dict[str, Tensor]:
+    """Rows as transformers' own loss takes them: padding is 0, masked, and -100 among labels."""
+    prompts, labels = prompts_of(rows), labels_of(rows)
+    return {
+        "input_ids": pad_sequence(prompts, batch_first=True),
+        "attention_mask": pad_sequence([torch.ones_like(prompt) for prompt in prompts], batch_first=True),
+        "labels": pad_sequence(labels, batch_first=True, padding_value=-100),
+    }
 
 
 def pair(prompt: Tensor, label: Tensor) -> Row:

@@ -21,8 +21,9 @@ from engine.data.parquet_rows import RowSource
 from engine.data.token_store import Row, TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
 from engine.models import freezing, loading
+from engine.models.network import labels_of
 from engine.models.on_device import find_head, network_of
-from engine.models.seq2seq.padded import PaddedNetwork, decoder_inputs, micro_batch
+from engine.models.seq2seq.padded import PaddedNetwork, decoder_inputs, pad_labels
 from engine.process.world import World, seed_step
 from engine.training.step import StepResult, StepRunner
 from tests.engine.models import adapters
@@ -34,7 +35,6 @@ ROWS = 16
 CASES = ["t5", "t5_frozen", "bart", "t5_lora", "bart_lora"]
 # From all rows in one micro-batch down to each row alone, with the fewest and the most micro-batches of each budget.
 MICRO_BATCHES = {100_000: (1, 1), 300: (2, 6), 128: (4, 12), 1: (ROWS, ROWS)}
-CPU = torch.device("cpu")
 
 Gradients = dict[str, Tensor]
 
@@ -376,21 +376,11 @@ def test_every_micro_batch_counts_as_progress(gradient_cases: dict[str, RunConfi
         assert world.rank_status.progress >= before + ROWS
 
 
-def test_padding_does_not_count(rows: TokenStore) -> None:
-    batch = micro_batch(rows.rows_at([0, 5]), 0, CPU)
-    short, long = rows.prompt(0).tolist(), rows.prompt(5).tolist()
-    padding = len(long) - len(short)
-    assert batch["input_ids"].tolist() == [short + [0] * padding, long]
-    assert batch["attention_mask"].tolist() == [[1] * len(short) + [0] * padding, [1] * len(long)]
-    short, long = rows.label(0).tolist(), rows.label(5).tolist()
-    assert batch["labels"].tolist() == [short + [-100] * (len(long) - len(short)), long]
-
-
 @pytest.mark.parametrize(("case", "start"), [("t5", 0), ("bart", 1)])
 def test_decoder_inputs_are_the_labels_one_token_late(
     gradient_cases: dict[str, RunConfig], rows: TokenStore, case: str, start: int
 ) -> None:
-    labels = micro_batch(rows.rows_at([0, 5]), 0, CPU)["labels"]
+    labels = pad_labels(labels_of(rows.rows_at([0, 5])))
     shifted = decoder_inputs(loaded(gradient_cases[case]), labels)
     label = rows.label(0).tolist()
     assert shifted[:, 0].tolist() == [start, start]

@@ -18,7 +18,6 @@ from engine.models.seq2seq.padded import (
     PaddedNetwork,
     decoder_inputs,
     frozen_linear,
-    micro_batch,
     pad_labels,
     pad_prompts,
 )
@@ -41,7 +40,6 @@ from tests.engine.models.small import (
 )
 from tests.engine.training.test_causal_step import Held
 
-CPU = torch.device("cpu")
 FAMILIES = ["t5", "mt5", "bart"]
 
 
@@ -141,11 +139,17 @@ def test_prompts_are_padded_on_the_right_and_masked() -> None:
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
-def test_labels_are_padded_with_the_ignored_index() -> None:
-    pairs = [([5], [8, 9, 1]), ([6, 7], [1])]
-    batch = micro_batch([pair(torch.tensor(prompt), torch.tensor(label)) for prompt, label in pairs], 0, CPU)
-    assert batch["labels"].tolist() == [[8, 9, 1], [1, IGNORED, IGNORED]]
-    assert (batch["input_ids"].tolist(), batch["attention_mask"].tolist()) == ([[5, 0], [6, 7]], [[1, 0], [1, 1]])
+def test_a_model_gets_padded_prompts_masked_and_labels_one_token_late(net: Any) -> None:
+    given: dict[str, Tensor] = {}
+    net.register_forward_pre_hook(lambda _net, _args, named: given.update(named), with_kwargs=True)
+    pairs = [([5], [8, 9, 3]), ([6, 7], [4])]
+    rows = [pair(torch.tensor(prompt), torch.tensor(label)) for prompt, label in pairs]
+    losses = PaddedNetwork(net, None, 7, autocast=False).row_losses(rows)
+    pad, start = net.config.pad_token_id, net.config.decoder_start_token_id
+    assert given["input_ids"].tolist() == [[5, pad], [6, 7]]
+    assert given["attention_mask"].tolist() == [[1, 0], [1, 1]]
+    assert given["decoder_input_ids"].tolist() == [[start, 8, 9], [start, 4, pad]]
+    assert losses == pytest.approx(exact(net, rows)[0], rel=1e-6)  # of four labels, without the two that are padding
 
 
 def test_decoder_inputs_are_the_labels_shifted_by_one(net: Any) -> None:
