@@ -8,6 +8,7 @@ from engine.contract.facts import Batch
 # 230 MB of it, depending on the machine: 380 MB in all were measured on one, 430 on another.
 RUNTIME = 420_000_000
 MODELLING = 20_000_000  # of transformers' models
+COMPILER = 70_000_000  # of torch's compiler, which some of these load, and torch's FSDP2
 # On a GPU, attention is torch's `scaled_dot_product_attention`, whose fused kernels keep no scores. What they add to
 # scores, a mask or a bias by position, is kept by each layer; the one being computed has it in fp32 with its gradient.
 MASK_TRANSIENT = 3  # numbers in fp32 for each of a mask or bias

@@ -12,7 +12,7 @@ from engine.contract.config import RunConfig
 from engine.contract.facts import Batch, DecoderFacts, ModelFacts, Sizes
 from engine.contract.memory import MemoryFacts, MemoryPrediction
 from engine.models.counting import FLOAT, is_within, names_in
-from engine.models.memory import MASK_TRANSIENT, MODELLING, RUNTIME, MemoryPlan
+from engine.models.memory import COMPILER, MASK_TRANSIENT, MODELLING, RUNTIME, MemoryPlan
 
 HALF = 2  # bytes
 STACKED = ("llama", "mistral", "qwen2", "qwen3")  # those that `llama.py` computes
@@ -24,7 +24,6 @@ TABLES = 2  # gradients of trained embeddings that autograd holds at once: of th
 TRANSIENT = 3  # of the widths of a layer, in fp32, for the one being computed
 CACHED = 1 << 27  # numbers in the caches of the rows that reply together, at their longest
 CACHE = 1.3  # of the key-value cache, which grows by copying
-DIVIDED = 70_000_000  # bytes: torch's FSDP2, and transformers' layers and torch's compiler that come with it
 CUDA_CONTEXT, CUDA_HOST = 600_000_000, 1_500_000_000  # of CUDA itself on the GPU, and of its libraries on the host
 
 
@@ -134,19 +133,18 @@ def predict_divided(shape: CausalShape, plan: MemoryPlan) -> MemoryFacts:
     mine = (FLOAT * shape.sizes.trained + kind * shape.frozen) // plan.shards
     weights = mine + FLOAT * outside + 2 * kind * layer
     batches = [padded(batch) for batch in plan.padded]
-    free = KEPT_FREE[kind] if plan.on_gpu else 1.0
-    kept = max([activations(shape, plan, batch, free) + masks(shape, kind, batch) for batch in batches], default=0)
+    kept = max([activations(shape, plan, batch) + masks(shape, kind, batch) for batch in batches], default=0)
     gradients = FLOAT * (shape.sizes.trained // plan.shards + learning)
     optimizer = shape.sizes.optimizer_bytes // plan.shards
-    runtime, file = RUNTIME + MODELLING, plan.model_file_bytes // plan.shards  # whose pages all ranks share
+    runtime, file = RUNTIME + MODELLING + COMPILER, plan.model_file_bytes // plan.shards  # whose pages all ranks share
     training = {"weights": weights, "gradients": gradients, "activations": kept, "optimizer": optimizer}
     generating = {"weights": weights, "cache": cache(shape, plan.generation, kind), "optimizer": optimizer}
     if not plan.on_gpu:
         phases = {"training": training, "generating": generating, "loading": {"weights": mine, "file": file}}
-        ours = {name: {"runtime": runtime + DIVIDED, **items} for name, items in phases.items()}
+        ours = {name: {"runtime": runtime, **items} for name, items in phases.items()}
         return MemoryFacts(MemoryPrediction.largest(ours))
     peak = MemoryPrediction.largest({"training": training, "generating": generating})
-    host = {"runtime": runtime + DIVIDED + CUDA_HOST, "weights": FLOAT * (outside + layer), "file": file}
+    host = {"runtime": runtime + CUDA_HOST, "weights": FLOAT * (outside + layer), "file": file}
     device = MemoryPrediction({"context": CUDA_CONTEXT, **peak.items}, peak.phase)
     return MemoryFacts(MemoryPrediction(host, "loading"), device)
 
@@ -167,19 +165,20 @@ def masks(shape: CausalShape, kind: int, batch: Batch) -> int:
     return scores * (1 + kind * decoder.layers + FLOAT * MASK_TRANSIENT) + kind * decoder.layers * repeated
 
 
-def activations(shape: CausalShape, plan: MemoryPlan, batch: Batch, free: float = 0.0) -> int:
+def activations(shape: CausalShape, plan: MemoryPlan, batch: Batch) -> int:
     """Bytes that a micro-batch's forward pass keeps for the backward pass, and those of its loss.
 
-    With what allocators hold in addition, as a factor: `free`, or the usual one.
+    With what allocators hold in addition, but for a divided model on a CPU, where freed blocks go back at once.
     """
     kind = HALF if plan.bf16 else FLOAT
+    held = KEPT_FREE[kind] if plan.on_gpu or plan.shards == 1 else 1.0
     whole = batch.tokens * shape.decoder.layers * kept_by_layer(shape, kind)
     whole += TRANSIENT * FLOAT * batch.tokens * (shape.decoder.width + shape.decoder.hidden_width)
     learned = min(plan.loss_chunk_tokens, batch.rows * batch.label, batch.tokens)
     whole += LOGITS * FLOAT * learned * shape.vocabulary
     if shape.embeddings_learn:
         whole += (1 if shape.stacked else TABLES) * FLOAT * shape.table
-    return int((free or KEPT_FREE[kind]) * whole)
+    return int(held * whole)
 
 
 def kept_by_layer(shape: CausalShape, kind: int) -> int:

@@ -12,11 +12,10 @@ from engine.contract.config import RunConfig
 from engine.contract.facts import Batch, ModelFacts, Sizes
 from engine.contract.memory import MemoryFacts, MemoryPrediction
 from engine.models.counting import FLOAT, names_in
-from engine.models.memory import MASK_TRANSIENT, MODELLING, RUNTIME, MemoryPlan
+from engine.models.memory import COMPILER, MASK_TRANSIENT, MODELLING, RUNTIME, MemoryPlan
 from engine.models.t5.shape import gated, layers, tied
 
 HALF = 2  # bytes
-MODULES = 90_000_000  # bytes of transformers' T5 and torch's compiler, which a new model or one with its own head loads
 CUDA_CONTEXT, CUDA_HOST = 600_000_000, 1_500_000_000  # of CUDA itself on the GPU, and of its libraries on the host
 
 # On the CPU, where a T5 is packed, layers keep what their backward pass needs in the dtype of the matrix products:
@@ -98,7 +97,7 @@ def predict(shape: T5Shape, plan: MemoryPlan) -> MemoryPrediction:
     learning, gradients = FLOAT * shape.sizes.trained, FLOAT * shape.sizes.trained
     weights = learning + kind * shape.frozen
     casts = kind * shape.sizes.trained if plan.bf16 else 0
-    runtime = RUNTIME if shape.tied and plan.model_file_bytes else RUNTIME + MODULES
+    runtime = RUNTIME if shape.tied and plan.model_file_bytes else RUNTIME + MODELLING + COMPILER
     # A model's file is mapped until its weights are copied; a new model is in memory before it is written down.
     loading = {"runtime": runtime, "weights": weights, "file": plan.model_file_bytes or FLOAT * shape.sizes.parameters}
     temporaries = int(TEMPORARIES * FLOAT * largest_trained(shape))
@@ -161,7 +160,7 @@ def predict_on_gpu(shape: T5Shape, plan: MemoryPlan) -> tuple[MemoryPrediction, 
     """
     device = predict_padded(shape, plan)
     host = {
-        "runtime": RUNTIME + MODELLING + CUDA_HOST,
+        "runtime": RUNTIME + MODELLING + COMPILER + CUDA_HOST,
         "weights": FLOAT * shape.sizes.parameters,
         "file": plan.model_file_bytes,
     }
