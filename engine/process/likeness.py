@@ -10,12 +10,7 @@ MAY_DIFFER = ("kernels", "threads")  # by the processor of a machine
 
 
 def require_alike(world: World, versions: Mapping[str, str]) -> None:
-    """Raises InputError on every rank unless the `versions` of all machines are those of rank 0's; all ranks call it.
-
-    On one machine it does nothing.
-    """
-    if len(world.machines) < 2:
-        return
+    """Raises InputError on every rank unless all machines have the `versions` of rank 0's; all ranks call it."""
     main, *others = world.gather([{name: found for name, found in versions.items() if name not in MAY_DIFFER}])
     for rank, found in enumerate(others, 1):
         differing = [name for name in main if main[name] != found.get(name)]

@@ -97,9 +97,9 @@ def prepare(job: Job) -> Prepared:
     """Checks and loads everything that training needs; raises InputError or StopAskedError."""
     config, world = job.config, job.world
     job.phase("loading")
-    require_alike(world, versions())
-    require_shared(world, job.output.path, "output_dir")
     if len(world.machines) > 1:
+        require_alike(world, versions())
+        require_shared(world, job.output.path, "output_dir")
         machines = ", ".join(dict.fromkeys(world.nodes))
         job.notice(Message.of("machines_met", ranks=world.size, names=machines))
     sources = _sources(job, family_for(config).rows)

@@ -28,7 +28,3 @@ def test_a_machine_with_other_versions_is_named_with_them(theirs: dict[str, str]
     found = theirs.get("torch", "-")
     assert refused.value.message.what("en") == f"elm has other versions than ash: torch {found} (not 2.13.0)."
     assert f"torch {found}（应为 2.13.0）" in refused.value.message.what("zh")
-
-
-def test_one_machine_is_not_compared() -> None:
-    require_alike(SimpleNamespace(machines=["ash"]), MINE)  # type: ignore[arg-type]
