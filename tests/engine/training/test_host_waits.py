@@ -5,6 +5,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +31,7 @@ from engine.models.seq2seq.padded import PaddedNetwork
 from engine.process import gradient_sums
 from engine.process.world import World
 from engine.training import optim
+from engine.training.sharded_step import ShardedRunner
 from engine.training.step import StepRunner
 from tests.engine.gpu.conftest import require_gpus
 from tests.engine.models.adapters import learning, settings
@@ -137,11 +139,13 @@ def gemma(*, bf16: bool, lora: bool = False) -> tuple[PaddedCausal, list[Any]]:
 MODELS = (t5, llama, varlen_llama)
 
 
-def step_of(network: Any, rows: list[Any], world: World, budget: int) -> tuple[Any, dict[str, Any]]:
+def step_of(
+    network: Any, rows: list[Any], world: World, budget: int, runner: Callable[..., StepRunner] = StepRunner
+) -> tuple[Any, dict[str, Any]]:
     trained = trained_parameters(network.model)
     network.model.zero_grad()
     store: Any = Held(rows)
-    found = StepRunner(network, store, world, list(trained.values()), budget, 1e9).run(
+    found = runner(network, store, world, list(trained.values()), budget, 1e9).run(
         np.arange(len(rows)), stop_asked=False
     )
     return found, {name: part.grad for name, part in trained.items() if part.grad is not None}
@@ -161,12 +165,8 @@ def test_the_host_waits_twice_a_step_and_weights_are_cast_once(cpu_world: World,
     assert waits.found == {"_local_scalar_dense": 1, "copies to the host": 1}
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.usefixtures("as_on_a_gpu")
-def test_two_gpus_wait_for_a_step_no_more_often_than_one(
-    cpu_world: World, monkeypatch: pytest.MonkeyPatch, model: Any
-) -> None:
-    """The sums over ranks and the norm of the gradients are read at once; what is summed is uploaded without a wait."""
+def as_one_of_two(monkeypatch: pytest.MonkeyPatch, world: World) -> list[torch.device]:
+    """Makes a rank the first of two, the second of which adds nothing; returns where its sums are uploaded to."""
     uploads: list[torch.device] = []
 
     def all_reduce(_flat: Tensor, *, async_op: bool = False) -> Any:
@@ -176,18 +176,43 @@ def test_two_gpus_wait_for_a_step_no_more_often_than_one(
         uploads.append(device)
         return tensor.clone()
 
-    network, rows = model(bf16=True)
-    network.model.eval()
-    alone = step_of(network, rows, cpu_world, 1)[0]
-    monkeypatch.setattr(cpu_world, "size", 2)
+    monkeypatch.setattr(world, "size", 2)
     monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
     monkeypatch.setattr(batching, "deal", lambda lengths, _size: [list(range(len(lengths.total)))])
     monkeypatch.setattr(placement, "copied", copied)
+    return uploads
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_two_gpus_wait_for_a_step_no_more_often_than_one(
+    cpu_world: World, monkeypatch: pytest.MonkeyPatch, model: Any
+) -> None:
+    """The sums over ranks and the norm of the gradients are read at once; what is summed is uploaded without a wait."""
+    network, rows = model(bf16=True)
+    network.model.eval()
+    alone = step_of(network, rows, cpu_world, 1)[0]
+    uploads = as_one_of_two(monkeypatch, cpu_world)
     with Waits([]) as waits, Copies(waits.found):
         result, _ = step_of(network, rows, cpu_world, 1)
     assert (result.loss, result.grad_norm) == (alone.loss, pytest.approx(alone.grad_norm))
     assert waits.found == {"lists of values": 1, "copies to the host": 1}
     assert len(uploads) == 1
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_ranks_that_divide_a_model_wait_two_times_more(cpu_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the norm of each one's gradients, and for the sum of these over the ranks."""
+    shards: Any = SimpleNamespace(drop_gradients=lambda: None, take_gradients=lambda: None)
+    network, rows = llama(bf16=True)
+    network.model.eval()
+    alone = step_of(network, rows, cpu_world, 1)[0]
+    uploads = as_one_of_two(monkeypatch, cpu_world)
+    with Waits([]) as waits, Copies(waits.found):
+        result, _ = step_of(network, rows, cpu_world, 1, partial(ShardedRunner, shards=shards))
+    assert (result.loss, result.grad_norm) == (alone.loss, pytest.approx(alone.grad_norm))
+    assert waits.found == {"lists of values": 2, "copies to the host": 1, "_local_scalar_dense": 1}
+    assert len(uploads) == 2
 
 
 @pytest.mark.parametrize("model", MODELS)
