@@ -101,12 +101,13 @@ class Bench:
         """The seconds that a measurement may take, at most `limit`."""
         return min(limit, self.ends - time.monotonic())
 
-    def environment(self, device: str, base: dict[str, str]) -> dict[str, str]:
+    def environment(self, device: str, base: dict[str, str], *, every_gpu: bool = False) -> dict[str, str]:
         """The variables that leave a process the CPU alone, or one GPU: with more, transformers' trainer takes all."""
-        shown = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] if device == "cuda" else ""
-        env = {name: value for name, value in base.items() if name != "ACCELERATE_USE_CPU"}
-        given = {"CUDA_VISIBLE_DEVICES": shown, "HF_HUB_OFFLINE": "1"}
-        return {**env, **given, **({"ACCELERATE_USE_CPU": "true"} if device == "cpu" else {})}
+        env = {name: value for name, value in base.items() if name != "ACCELERATE_USE_CPU"} | {"HF_HUB_OFFLINE": "1"}
+        if device == "cpu":
+            return {**env, "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
+        first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+        return env if every_gpu else {**env, "CUDA_VISIBLE_DEVICES": first}
 
     def config(self, side: str, scratch: Path, precision: str) -> RunConfig:
         """The settings of our run on all rows."""
@@ -286,10 +287,8 @@ def resumed(bench: Bench, scratch: Path) -> Figures:
 def marked_tests(bench: Bench, scratch: Path) -> Figures:
     """The outcome of the tests that are marked `gpu`; on the CPU, of those that try them there."""
     log, command = scratch / "log", gpu_tests.command(bench.device)
-    env = bench.environment(bench.device, {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"})
-    if bench.device == "cuda":  # all of them: some tests need two
-        shown = {name: value for name, value in os.environ.items() if name == "CUDA_VISIBLE_DEVICES"}
-        env = {name: value for name, value in env.items() if name != "CUDA_VISIBLE_DEVICES"} | shown
+    base = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
+    env = bench.environment(bench.device, base, every_gpu=True)  # some tests need two
     try:
         ended(command, env, log, bench.left(TESTS_SECONDS))
     except (RuntimeError, TimeoutError):

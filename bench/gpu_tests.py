@@ -8,7 +8,7 @@ from typing import Any
 
 TESTS = Path(__file__).parents[1] / "tests" / "engine"
 FOLDER = TESTS / "gpu"  # each of its tests tries itself on the processor too
-MARK = "mark." + "gpu"
+MARK = "mark.gpu"
 ENDED = re.compile(r"^(tests/.+?) (PASSED|FAILED|ERROR|SKIPPED)\b", re.MULTILINE)  # as pytest -v prints a test
 SUMMARY = re.compile(r"^=+ .*\b(?:passed|failed|error|errors|skipped)\b.* in [\d.]+", re.MULTILINE)
 

@@ -18,6 +18,7 @@ from engine.training.step import StepRunner
 from sft_tui.supervise.ranks import trainer_environment
 from tests.engine.conftest import outcome_of
 from tests.engine.gpu.conftest import ON_A_GPU
+from tests.engine.process.test_attempt import FULL
 from tests.engine.training.test_train_resume import STEPS, assert_same, computed, cut_after
 from tests.processes import Result, run
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from tests.engine.conftest import Outcome, Runner
 
 LEAST: dict[str, Any] = {"eval_rows": 2, "bleu_rows": 2, "max_new_tokens": 2}
-FULL = (
-    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 11.76 GiB of which 1.25 GiB is free."
-)
 # A T5 whose encoder's output is kept, and a chat model with adapters.
 CASES: dict[str, dict[str, Any]] = {"t5": {"optimizer": "adafactor"}, "chat": {"lora_rank": 3}}
 

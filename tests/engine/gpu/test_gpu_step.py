@@ -45,10 +45,11 @@ def test_a_step_is_that_of_the_processor_in_fp32(
 ) -> None:
     expected, gradients = step_here(cpu_world, name, lora=lora)
     network, rows = padded(name, device, bf16=kind == "bf16", lora=lora), rows_of(name)
+    store: Any = Held(rows)
     if lora:
         network.drop_frozen_fp32()
     elif name == "t5 kept":
-        assert network.keep_encodings(stored(rows), tmp_path / "encodings", cpu_world, writes=True)
+        assert network.keep_encodings(store, tmp_path / "encodings", cpu_world, writes=True)
     for _ in range(2):  # the second with encodings that were written
         found, ours = step_of(network, rows, cpu_world, BUDGET)
         on_host = {key: part.cpu() for key, part in ours.items()}
@@ -61,11 +62,6 @@ def test_a_step_is_that_of_the_processor_in_fp32(
         assert losses == pytest.approx(wanted, rel=near[0], abs=near[1])
 
 
-def stored(rows: list[Any]) -> Any:
-    """Rows as encodings are kept of them."""
-    return Held(rows)
-
-
 @KINDS
 @pytest.mark.parametrize(("name", "lora"), CASES)
 def test_the_host_waits_for_nothing_in_a_micro_batch(
@@ -73,10 +69,11 @@ def test_the_host_waits_for_nothing_in_a_micro_batch(
 ) -> None:
     """Nor while rows are sent, encodings read and new ones made; libraries may wait when they start."""
     network, rows = padded(name, device, bf16=kind == "bf16", lora=lora), rows_of(name)
+    store: Any = Held(rows)
     step_of(network, rows, cpu_world, BUDGET)
     if name == "t5 kept":
-        assert network.keep_encodings(stored(rows), tmp_path / "encodings", cpu_world, writes=True)
-    parameters, store = list(trained_parameters(network.model).values()), stored(rows)
+        assert network.keep_encodings(store, tmp_path / "encodings", cpu_world, writes=True)
+    parameters = list(trained_parameters(network.model).values())
     runner = StepRunner(network, store, cpu_world, parameters, BUDGET, 1e9)
     for chosen in [[0, 1, 2], [7, 8, 9], [2, 1, 3]]:
         network.begin_step()

@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 
 from engine.contract import processor
 from engine.models import on_device
-from engine.models.causal import choice
 from engine.training import setup
 from tests.engine.conftest import everything_in
 
@@ -45,7 +44,7 @@ def test_a_base_that_a_gpu_holds_in_bf16_is_kept_as_loaded(
     run_here: "Runner", tiny_t5: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The processor stands for a GPU, on which frozen weights never are in fp32."""
-    for module in (setup, on_device, choice):
+    for module in (setup, on_device):
         monkeypatch.setattr(module, "packs", lambda _device: False)
     monkeypatch.setattr(processor, "flags", lambda: {"avx512_bf16"})
     run = run_here(mixed_precision="bf16", lora_rank=4, freeze="", optimizer="adamw", epochs=1)
