@@ -104,9 +104,9 @@ class Feed:
         return fresh or bool(records)
 
     def _look(self) -> Run:
-        """Checks which processes are alive; the rest of the run is already known here."""
+        """Checks whether the run is alive; the rest of it is already known here."""
         record = self.run_dir.read_record()
-        alive = runs.is_alive(self.run_dir, record)
+        alive = runs.lives(self.run_dir, record, self.state)
         if not alive and self.behind == 0 and self.state.ended is None:
             return runs.read_run(self.run_dir)  # writes the certificate if no process is left to do so
         output = record.output.of_run(self.run_dir.path.name, record.id)

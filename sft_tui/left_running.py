@@ -40,7 +40,7 @@ def _alive(logs: Path) -> Iterator[tuple[str, RunState]]:
     for name in runs.names(logs)[:MOST_LOOKED_AT]:
         with contextlib.suppress(InputError):
             run_dir = RunDir(logs / name)
-            if runs.is_alive(run_dir, run_dir.read_record()):
+            if runs.lives(run_dir, run_dir.read_record()):
                 follower = Follower(run_dir)
                 follower.poll(MOST_BYTES)
                 yield name, follower.state

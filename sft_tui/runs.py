@@ -18,6 +18,7 @@ from engine.contract.bounds import as_json
 from engine.contract.events import Eval, RunEnded
 from engine.contract.files import read_end
 from engine.contract.locks import FolderLock, Holder, holder_of, is_locked, lives_elsewhere, shares_lock
+from engine.contract.merged_stream import newest_has_ended
 from engine.contract.messages import BusyError, InputError, Value
 from engine.contract.outputdir import OutputDir
 from engine.contract.processes import ProcessId, boot_id, read_processes
@@ -141,7 +142,7 @@ def others_running(logs: Path, but: RunDir) -> list[str]:
     found = []
     for run_dir in _folders(logs):
         with contextlib.suppress(InputError):
-            if run_dir != but and is_alive(run_dir, run_dir.read_record()):
+            if run_dir != but and lives(run_dir, run_dir.read_record()):
                 found.append(run_dir.path.name)
     return found
 
@@ -226,7 +227,7 @@ def read_run(run_dir: RunDir) -> Run:
     if not alive:
         follower.poll()  # its last events may have been written in between
         state = follower.state
-        alive = _has_no_end(run_dir, state) and _others_report(run_dir, record)
+        alive = _is_written(run_dir, record, state)
         if not alive and (follower.is_behind or _has_no_end(run_dir, state)):
             state = _settled(run_dir, record, follower)
     return located(Run(run_dir, record, state, alive, written))
@@ -236,7 +237,8 @@ def followed(run_dir: RunDir, follower: Follower) -> Run:
     """A run as it is now, of which `follower` has read what came before; raises InputError."""
     follower.poll()
     record = run_dir.read_record()
-    return Run(run_dir, record, follower.state, True) if is_alive(run_dir, record) else read_run(run_dir)
+    alive = lives(run_dir, record, follower.state)
+    return Run(run_dir, record, follower.state, True) if alive else read_run(run_dir)
 
 
 def located(run: Run) -> Run:
@@ -255,9 +257,24 @@ def located(run: Run) -> Run:
     return replace(run, output=output, state=replace(run.state, ended=end))
 
 
+def lives(run_dir: RunDir, record: RunRecord, state: RunState | None = None) -> bool:
+    """Whether a run is alive on this machine, or on another whose lock cannot be seen on this one.
+
+    Without a `state` only the ends of its streams are read, and only if something still writes; may raise InputError.
+    """
+    return is_alive(run_dir, record) or _is_written(run_dir, record, state)
+
+
 def is_alive(run_dir: RunDir, record: RunRecord) -> bool:
     """Whether the supervisor of a run is alive, or a trainer that outlived it."""
     return is_locked(run_dir.path) or _trains(run_dir, record)
+
+
+def _is_written(run_dir: RunDir, record: RunRecord, state: RunState | None) -> bool:
+    """Whether a run that nothing locks here has no end and is still written on other machines."""
+    if state is not None:
+        return _has_no_end(run_dir, state) and _others_report(run_dir, record)
+    return _others_report(run_dir, record) and not newest_has_ended(run_dir)
 
 
 def _others_report(run_dir: RunDir, record: RunRecord) -> bool:

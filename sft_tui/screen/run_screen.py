@@ -267,6 +267,8 @@ class RunScreen(RunActions, RunPages, LogScreen):
         shown = self.shown_run()
         run_dir = shown.run_dir
         record = run_dir.read_record()
+        if shown.alive:  # the thread that follows it may have seen that on another machine's streams alone
+            return replace(shown, record=record, alive=runs.lives(run_dir, record, shown.state))
         return replace(shown, record=record, alive=runs.is_alive(run_dir, record))
 
     def _asking(self, question: str, said: str, **how: object) -> None:

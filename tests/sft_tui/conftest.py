@@ -2,16 +2,24 @@
 
 import dataclasses
 import itertools
+import os
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.contract import events
+from engine.contract.bounds import as_json
 from engine.contract.config import to_json
+from engine.contract.durable import write_json
 from engine.contract.events import Envelope, Event, Record
+from engine.contract.launch import OURS, Launch
+from engine.contract.locks import LOCK_NAME, Holder
 from engine.contract.messages import Message
 from engine.contract.presets import preset
+from engine.contract.rundir import RunDir
 from engine.contract.scores import FILE, Measured
 
 STARTED = events.RunStarted(
@@ -59,3 +67,15 @@ def record() -> Callable[..., Record]:
         return Record(Envelope("2026-01-01T00:00:00+00:00", float(now), attempt, "rank0", now), event)
 
     return put
+
+
+def moved_elsewhere(run_dir: RunDir, launch: Launch = OURS) -> Path:
+    """Another machine holds and writes the run now, by a lock that this one cannot see; returns that lock's file."""
+    record = dataclasses.replace(run_dir.read_record(), launch=launch)
+    run_dir.write_record(record)
+    locked = record.output.path if launch.launcher else run_dir.path
+    locked.mkdir(parents=True, exist_ok=True)
+    holder = Holder(run_dir.path.name, str(run_dir.path.absolute()), "today", 7, "1", "another boot", "oak")
+    write_json(locked / LOCK_NAME, as_json(holder))
+    os.utime(run_dir.events, (time.time() - 60,) * 2)
+    return locked / LOCK_NAME

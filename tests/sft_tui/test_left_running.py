@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from engine.contract.locks import FolderLock
+from engine.contract.rundir import RunDir
 from engine.contract.texts import Lang
 from sft_tui import left_running
 from sft_tui.queue.queue_file import QueueFolder
-from tests.sft_tui.conftest import PLAN, STARTED, step
+from tests.sft_tui.conftest import PLAN, STARTED, moved_elsewhere, step
 from tests.sft_tui.screen.conftest import write_run
 
 
@@ -35,6 +36,12 @@ def test_a_run_that_is_alive_is_named_with_its_commands(logs: Path, lang: Lang, 
         lock.release()
     assert line.startswith(place)
     assert line.endswith("sft-tui attach sft-small-2 · sft-tui stop sft-small-2")
+
+
+def test_a_run_that_writes_on_another_machine_is_named(logs: Path) -> None:
+    moved_elsewhere(RunDir(logs / "sft-small-2"))
+    (line,) = left_running.lines(logs, "en")
+    assert line.startswith("sft-small-2 keeps running (step 64/100")
 
 
 def test_other_logs_are_named_in_the_commands_and_many_runs_counted(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from engine.contract.config import to_json
 from engine.contract.durable import write_json
 from engine.contract.events import Envelope, Eval, Event, Record, encode
 from engine.contract.launch import OURS, Launch
-from engine.contract.locks import LOCK_NAME, FolderLock, Holder, holder_of
+from engine.contract.locks import FolderLock, Holder, holder_of
 from engine.contract.messages import InputError, Message
 from engine.contract.outputdir import OutputDir
 from engine.contract.owner import new_id
@@ -29,16 +29,17 @@ from engine.contract.presets import preset
 from engine.contract.processes import ProcessId
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
-from engine.contract.stream import EventReader
+from engine.contract.stream import EventReader, EventWriter
 from sft_tui import listing, removal
 from sft_tui.cli import main, showing
 from sft_tui.feed import Feed
 from sft_tui.following import follow
 from sft_tui.headless import PlainView
-from sft_tui.runs import all_runs, find, read_run, require_readable, stop
+from sft_tui.history import Follower
+from sft_tui.runs import all_runs, find, followed, others_running, read_run, require_readable, stop
 from tests.permissions import enforced
 
-from .conftest import ENDED, EVAL, OLD_EVAL, PLAN, STARTED, step
+from .conftest import ENDED, EVAL, OLD_EVAL, PLAN, STARTED, moved_elsewhere, step
 
 NewRun = Callable[..., RunDir]
 
@@ -160,17 +161,31 @@ def test_a_run_whose_other_machine_still_reports_is_not_given_up(new_run: NewRun
 def test_a_run_that_writes_on_another_machine_is_not_given_up(new_run: NewRun, launch: Launch) -> None:
     """Its lock may be kept to that machine by the mount, and its events come late over the network."""
     run_dir = new_run("sft-1", [STARTED, PLAN, step(7)])
-    record = dataclasses.replace(run_dir.read_record(), launch=launch)
-    run_dir.write_record(record)
-    locked = record.output.path if launch.launcher else run_dir.path
-    locked.mkdir(parents=True, exist_ok=True)
-    holder = Holder("sft-1", str(run_dir.path), "today", 7, "1", "another boot", "oak")
-    write_json(locked / LOCK_NAME, as_json(holder))
-    os.utime(run_dir.events, (time.time() - 60,) * 2)
+    lock = moved_elsewhere(run_dir, launch)
     assert (read_run(run_dir).status, ends(run_dir)) == ("running", [])
-    for path in (run_dir.events, locked / LOCK_NAME):
+    for path in (run_dir.events, lock):
         os.utime(path, (time.time() - 200,) * 2)
     assert (read_run(run_dir).status, len(ends(run_dir))) == ("killed", 1)  # that machine did not restart
+
+
+def test_a_run_that_writes_on_another_machine_lives_in_every_view(
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = new_run("sft-1", [STARTED, PLAN, step(7)])
+    moved_elsewhere(run_dir)
+    logs, follower, feed = run_dir.path.parent, Follower(run_dir), Feed(run_dir, "en")
+    assert others_running(logs, but=RunDir(logs / "sft-2")) == ["sft-1"]
+    monkeypatch.setattr("sft_tui.runs.read_run", lambda _: pytest.fail("all of it is read again"))
+    assert followed(run_dir, follower).status == "running"
+    feed.poll()
+    assert feed.run is not None
+    assert (feed.run.status, feed.run.alive) == ("running", True)
+    log = EventWriter(run_dir.events, "rank0", 1)
+    log.write(ENDED)
+    log.close()
+    while feed.poll():
+        pass
+    assert (feed.run.status, others_running(logs, but=RunDir(logs / "sft-2"))) == (ENDED.reason, [])
 
 
 def test_a_run_that_another_machine_sees_under_another_path_is_alive(new_run: NewRun) -> None:

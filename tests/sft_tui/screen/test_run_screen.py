@@ -27,7 +27,7 @@ from sft_tui.runs import Run
 from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.base import Options
 from sft_tui.screen.run_screen import RunScreen
-from tests.sft_tui.conftest import PLAN, STARTED, step
+from tests.sft_tui.conftest import PLAN, STARTED, moved_elsewhere, step
 
 FIRST, SECOND = demo.T5.presets
 FINISHED = events.RunEnded("finished", 0, Message("ended_finished_unpublished", {"steps_total": 1}))
@@ -117,6 +117,25 @@ def test_an_active_viewer_is_notified_of_the_second_half(
     write(f"{FIRST}-1", FIRST, STARTED, PLAN, step(1), FINISHED)
     play(f"{FIRST}-1", steps)
     assert opened == []
+
+
+@pytest.mark.parametrize(("key", "why"), [("s", "stop"), ("p", "pause")])
+def test_a_run_on_another_machine_is_asked_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, why: str
+) -> None:
+    """Its lock cannot be seen here, but its streams grow."""
+    monkeypatch.chdir(tmp_path)
+    run_dir = write("mine-1", SECOND, STARTED, PLAN, step(1))
+    moved_elsewhere(run_dir)
+
+    async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
+        assert screen.chosen().alive
+        await pilot.press(key)
+        assert screen.question is not None
+        await pilot.press("y")
+        await until(pilot, lambda: run_dir.stop_requested() == why)
+
+    play("mine-1", steps)
 
 
 def test_the_demos_last_message_stays_until_a_key(opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
