@@ -3,8 +3,6 @@
 import os
 import signal
 
-from engine.contract.child_command import module_command as module_command
-
 # Variables that the engine's libraries read when they are loaded.
 LIBRARY_SETTINGS = {
     # Threads that spin while waiting take the core from the thread they wait for as soon as anything else runs on it:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import IO, Self
 
+from engine.contract.child_command import module_command
 from engine.contract.conversing import (
     LONGEST_LINE,
     Changed,
@@ -29,7 +30,7 @@ from engine.contract.conversing import (
     read_line,
 )
 from engine.contract.messages import InputError
-from sft_tui.child_process import engine_environment, module_command, signal_of
+from sft_tui.child_process import engine_environment, signal_of
 
 MODULE = "engine.reply"
 ENDS_WITHIN = 2.0  # seconds, after its input has ended

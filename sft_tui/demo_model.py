@@ -15,13 +15,13 @@ import time
 import zipfile
 from pathlib import Path
 
+from engine.contract.child_command import module_command
 from engine.contract.durable import free_bytes
 from engine.contract.messages import InputError
 from engine.contract.model_record import record_of
 from engine.contract.requests import GgufRequest
 from engine.contract.texts import Phrase
 from sft_tui import model_files
-from sft_tui.child_process import module_command
 from sft_tui.preflight import ask_engine
 
 NAME = "SmolLM2-135M-Instruct"

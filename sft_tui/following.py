@@ -19,7 +19,7 @@ from sft_tui import runs, text
 from sft_tui.headless import EventView
 from sft_tui.output import echo
 from sft_tui.removal import discard
-from sft_tui.run_state import one_end
+from sft_tui.run_state import ApartEnd, one_end
 from sft_tui.starting import Started
 
 POLL_SECONDS = 0.2
@@ -27,7 +27,7 @@ LOOK_SECONDS = 2.0  # between checks that a process is left which can report the
 READ_BYTES = 4 << 20  # at a time: a viewer that was suspended for hours catches up without holding everything in memory
 
 
-End = tuple[int, events.RunEnded, str]  # with its attempt, and who wrote it
+End = tuple[int, events.RunEnded, str, tuple[ApartEnd, ...]]  # with its attempt, who wrote it, and what others wrote
 
 
 class LeftError(Exception):
@@ -146,8 +146,10 @@ def _end_so_far(end: End | None, record: Record) -> End | None:
     """The end of the newest attempt; readings may follow it, and a later attempt clears it."""
     attempt, src = record.envelope.attempt, record.envelope.src
     if isinstance(record.event, events.RunEnded):
-        known = end if end is not None and end[0] == attempt else (attempt, None, "")
-        return attempt, *one_end(known[1], known[2], record.event, src)
+        if end is None or end[0] != attempt:
+            return attempt, *one_end(None, "", (), record.event, src)
+        _, known, by, apart = end
+        return attempt, *one_end(known, by, apart, record.event, src)
     return end if end is not None and end[0] >= attempt else None
 
 

@@ -6,15 +6,14 @@ import shlex
 import sys
 from pathlib import Path
 
-import psutil
-
+from engine.contract.child_command import module_command
 from engine.contract.files import open_regular, reason
 from engine.contract.launch import Launch
 from engine.contract.messages import InputError
 from engine.contract.project import place_of
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
-from sft_tui.child_process import LIBRARY_SETTINGS, module_command
+from sft_tui.child_process import LIBRARY_SETTINGS, engine_environment
 
 NOT_IN_NAMES = re.compile(r"[^\w.-]")  # a record may be foreign, and its name must not become lines of the script
 RANK_PROGRAM = "engine.train"
@@ -87,10 +86,11 @@ def torchrun(folder: str, launch: Launch, machine: int) -> list[str]:
 def accelerate(folder: str, launch: Launch, machine: int) -> list[str]:
     """The words for accelerate, which gives a process one thread unless asked for more."""
     host, port = launch.meeting
+    cores = engine_environment(launch.on_each)["OMP_NUM_THREADS"].partition(",")[0]  # of OpenMP's levels, the outermost
     several = ["--multi_gpu"] * (launch.processes > 1)
     machines = [f"--num_machines={launch.nodes}", f"--num_processes={launch.processes}"]
     meeting = [f"--main_process_ip={host}", f"--main_process_port={port}", f"--machine_rank={machine}"]
-    threads = [] if launch.gpus else [f"--num_cpu_threads_per_process={psutil.cpu_count(logical=False) or 1}"]
+    threads = [] if launch.gpus else [f"--num_cpu_threads_per_process={cores}"]
     plain = [*threads, "--mixed_precision=no", "--dynamo_backend=no", "--no_python"]
     meeting = meeting if launch.nodes > 1 else []
     return [_program("accelerate"), "launch", *several, *machines, *meeting, *plain, *rank_command(folder)]

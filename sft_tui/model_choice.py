@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from engine.contract.config import names_in
 from engine.contract.facts import TokenizerFacts
 from engine.contract.model_reports import ShownModel, TrainingNeed
 from engine.contract.presets import preset
@@ -34,7 +35,7 @@ def way_words(need: TrainingNeed, found: ShownModel, free: int, lang: Lang) -> t
 
 def frozen_words(freeze: str, lang: Lang) -> str:
     """The parts that do not learn, as a person names them; a part without a name of its own as it is written."""
-    return say("frozen.joined", lang).join(_part_words(part.strip(), lang) for part in freeze.split(",") if part)
+    return say("frozen.joined", lang).join(_part_words(part, lang) for part in names_in(freeze))
 
 
 def _part_words(part: str, lang: Lang) -> str:

@@ -20,11 +20,11 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from engine.contract.bounds import Longest, Name, read_as
+from engine.contract.child_command import module_command
 from engine.contract.files import read_linked, reason
 from engine.contract.messages import InputError
 from engine.contract.presets import user_folder
 from sft_tui import text
-from sft_tui.child_process import module_command
 from sft_tui.output import echo
 
 VARIABLE = "SFT_TUI_NOTIFY"

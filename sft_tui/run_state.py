@@ -12,7 +12,9 @@ from engine.contract.messages import Message
 from engine.contract.scores import merit
 
 MOST_GPUS, MOST_MACHINES, MOST_SAMPLES = 256, 64, 64
-OTHER_RANK = re.compile(r"rank[1-9]\d{0,6}")
+MOST_NAMED = 8  # ranks in a piece of evidence
+LONGEST_NODE = 100  # characters of a machine's name
+OTHER_RANK = re.compile(r"rank([1-9]\d{0,6})")  # as a stream names its writer
 EVALUATING = ("evaluating", "generating", "publishing")
 
 
@@ -34,6 +36,15 @@ class Pace:
         if name not in ("training", "saving", "evaluating"):
             return replace(self, since=now)
         return replace(self, **{name: getattr(self, name) + max(0.0, now - self.since), "since": now})
+
+
+@dataclass(frozen=True)
+class ApartEnd:
+    """An end of an attempt that a rank other than 0 wrote: on which machine, and the reason."""
+
+    rank: Count
+    node: Name
+    reason: Name
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,7 @@ class RunState:
     baseline_samples: tuple[events.Sample, ...] = ()
     ended: events.RunEnded | None = None
     ended_by: Name = ""  # who wrote that, as the stream names it
+    ended_apart: tuple[ApartEnd, ...] = ()  # what other ranks wrote of it
     ended_before: events.RunEnded | None = None  # the previous attempt
     attempt: Attempt = 0
     planned: Attempt = 0  # the attempt that made the plan
@@ -162,33 +174,37 @@ def reduce(state: RunState, record: Record) -> RunState:
     clock, event = max(state.clock, envelope.mono), record.event
     state = replace(state, last_at=envelope.at, seconds=state.seconds + clock - state.clock, clock=clock)
     if isinstance(event, events.RunEnded):
-        event, by = one_end(state.ended, state.ended_by, event, envelope.src)
-        state = replace(state, ended_by=by)
+        event, by, others = one_end(state.ended, state.ended_by, state.ended_apart, event, envelope.src)
+        state = replace(state, ended_by=by, ended_apart=others)
     return REDUCERS.get(type(event), _unchanged)(state, event)
 
 
 def one_end(
-    known: events.RunEnded | None, known_by: str, new: events.RunEnded, new_by: str
-) -> tuple[events.RunEnded, str]:
-    """Which of two ends of an attempt counts, and who wrote it.
+    known: events.RunEnded | None, known_by: str, apart: tuple[ApartEnd, ...], new: events.RunEnded, new_by: str
+) -> tuple[events.RunEnded, str, tuple[ApartEnd, ...]]:
+    """Which of two ends of an attempt counts, who wrote it, and the ends that ranks other than 0 wrote so far.
 
     If the network between machines fails, both sides live and write an end each. That of rank 0's side counts, in
-    whose stream everything else of the run is; it mentions the other.
+    whose stream everything else of the run is; it mentions the others, in whatever order they were read.
     """
-    if known is None or not (_is_other(known_by) or _is_other(new_by)):
-        return new, new_by
-    if _is_other(known_by) and _is_other(new_by):
-        return known, known_by
-    (end, by), (other, other_by) = sorted([(known, known_by), (new, new_by)], key=lambda one: _is_other(one[1]))
-    both = end.reason == other.reason == "machine_lost"
-    node = other.message.args.get("main", "")
-    mention = {"also_lost" if both else "also_ended": f"{other_by} ({node})" if node else other_by}
-    return replace(end, evidence={**end.evidence, **mention}), by
+    if other := OTHER_RANK.fullmatch(new_by):
+        apart = (*apart, ApartEnd(int(other[1]), str(new.message.args.get("main", ""))[:LONGEST_NODE], new.reason))[
+            :MOST_MACHINES
+        ]
+    end, by = (new, new_by) if known is None or not other else (known, known_by)
+    if OTHER_RANK.fullmatch(by):
+        return end, by, apart
+    return replace(end, evidence={**end.evidence, **_mentions(end, apart)}), by, apart
 
 
-def _is_other(src: str) -> bool:
-    """Whether a stream's writer is a rank other than 0."""
-    return OTHER_RANK.fullmatch(src) is not None
+def _mentions(end: events.RunEnded, apart: tuple[ApartEnd, ...]) -> dict[str, str]:
+    """The evidence that names who wrote an end too, in the order of their ranks, of many only the first."""
+    found: dict[str, list[str]] = {}
+    for one in sorted(apart, key=lambda one: one.rank):
+        both = end.reason == one.reason == "machine_lost"
+        name = f"rank{one.rank} ({one.node})" if one.node else f"rank{one.rank}"
+        found.setdefault("also_lost" if both else "also_ended", []).append(name)
+    return {key: ", ".join([*names[:MOST_NAMED], *["…"] * (len(names) > MOST_NAMED)]) for key, names in found.items()}
 
 
 def _unchanged(state: RunState, _event: Event) -> RunState:

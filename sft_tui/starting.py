@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.contract import certificate, environment, exports
+from engine.contract.child_command import module_command
 from engine.contract.config import FIELDS, RunConfig, check_value, from_json, override, to_json
 from engine.contract.files import open_to_append, reason
 from engine.contract.inputs import require_files
@@ -25,7 +26,6 @@ from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir, create_run_dir
 from engine.contract.stream import next_attempt
 from sft_tui import remembered
-from sft_tui.child_process import module_command
 from sft_tui.options import options_text
 from sft_tui.removal import discard
 from sft_tui.runs import Run, model_of

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Self
 
+from engine.contract.child_command import module_command
 from engine.contract.config import RunConfig
 from engine.contract.config import to_json as settings_json
 from engine.contract.messages import InputError
 from engine.contract.requests import BeginningsRequest, WantedRow, WeighRequest
 from engine.contract.row_losses import RowLoss
 from engine.contract.weighed import MOST_BEGINNINGS, Beginnings, RowBeginning, WeighedRow
-from sft_tui.child_process import module_command
 from sft_tui.preflight.ask_engine import Inspector, InspectorDied
 from sft_tui.runs import Run
 

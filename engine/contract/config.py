@@ -58,6 +58,11 @@ def setting(default: Any, group: str, **rules: Any) -> Any:
     return field(default=default, metadata={"group": group, **rules})
 
 
+def names_in(listed: str) -> list[str]:
+    """The names that a setting such as `freeze` or `lora_parts` lists, as they are written there."""
+    return [name for name in map(str.strip, listed.split(",")) if name]
+
+
 def family_of(config: "RunConfig", family: str = "") -> str:
     """The family that a run's model belongs to: as set, else as its files say (`family`); empty if unknown."""
     if config.family != "auto":
@@ -75,8 +80,7 @@ def _is_built(config: "RunConfig", _family: str) -> bool:
 
 
 def _freezes_encoder(config: "RunConfig", family: str) -> bool:
-    parts = [part.strip() for part in config.freeze.split(",")]
-    return "encoder" in parts and family_of(config, family) != "causal"
+    return "encoder" in names_in(config.freeze) and family_of(config, family) != "causal"
 
 
 def _has_adapters(config: "RunConfig", _family: str) -> bool:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from engine.contract.config import RunConfig
+from engine.contract.config import RunConfig, names_in
 from engine.contract.facts import Sizes
 from engine.contract.messages import InputError
 from engine.models.weightfile import Tensor
@@ -15,11 +15,6 @@ Found = TypeVar("Found")
 RANGE = re.compile(r"(.+)\.(\d+)-(\d+)")
 NUMBERED = re.compile(r"(.+)\.(\d+)")
 EVERY = "all"  # as `lora_parts`: every linear layer but the head
-
-
-def names_in(freeze: str) -> list[str]:
-    """The parts that the setting `freeze` lists, as they are written there."""
-    return [name for name in (part.strip() for part in freeze.split(",")) if name]
 
 
 def chosen(

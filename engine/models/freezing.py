@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from engine.contract.config import names_in
 from engine.contract.messages import InputError, Message
-from engine.models.counting import chosen, is_within, names_in
+from engine.models.counting import chosen, is_within
 
 Parts = Mapping[str, list[nn.Parameter]]  # by the names that `freeze` gives them
 

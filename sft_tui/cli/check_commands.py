@@ -111,8 +111,9 @@ def rehearse(preset_name: str, json: bool, memory_limit: str | None, logs: Path,
 def print_problems(report: "Report") -> None:
     """Prints what a check found wrong, and what machines must have that it could not look at."""
     from sft_tui.preflight import report as reports
+    from sft_tui.preflight.peak import NEEDED_ELSEWHERE
 
-    problems = [finding for finding in report.findings if finding.level != "ok" or finding.code.endswith("_needed")]
+    problems = [finding for finding in report.findings if finding.level != "ok" or finding.code in NEEDED_ELSEWHERE]
     for line in reports.lines(problems, LANG, terminal_columns(err=True)):
         echo(line, err=True)
 

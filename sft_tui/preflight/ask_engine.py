@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import IO, Any, Self
 
 from engine.contract.bounds import Count, Made, read_as
+from engine.contract.child_command import module_command
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError, Message
 from engine.contract.requests import Request, request_line
-from sft_tui.child_process import engine_environment, module_command, signal_of
+from sft_tui.child_process import engine_environment, signal_of
 from sft_tui.text import safe
 
 COMMAND = module_command("engine.inspect")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -55,8 +55,7 @@ class Machine:
         on_gpu = launch.gpus > 0 if launch.launcher else not gpus.cpu_requested()
         cards = tuple(gpus.usable()) if on_gpu else ()
         others = tuple(other_gpus.found()) if on_gpu else ()
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return cls(config, processes, memory, len(cards), cores, cards, others, on_gpu)
+        return cls(config, processes, memory, len(cards), allowed_cores(), cards, others, on_gpu)
 
 
 @dataclass(frozen=True)
@@ -73,13 +72,18 @@ FILES = Group[Machine]("Machine", "machine")  # what holds of every machine that
 
 def findings(request: CheckRequest, memory: int) -> Iterator[Finding]:
     """The findings on this machine, of `memory` bytes, or what is known of machines that are others."""
-    here = Machine.of(request.config, request.here, memory, request.launch)
     if request.elsewhere:
         yield from ELSEWHERE.findings(Elsewhere(request.launch))
-        here = replace(here, gpus=request.launch.gpus)
+        used = Machine(request.config, request.here, memory, request.launch.gpus, allowed_cores())
     else:
-        yield from MACHINE.findings(here)
-    yield from FILES.findings(here)
+        used = Machine.of(request.config, request.here, memory, request.launch)
+        yield from MACHINE.findings(used)
+    yield from FILES.findings(used)
+
+
+def allowed_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # --- remedies

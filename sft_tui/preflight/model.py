@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.contract import vocabulary
-from engine.contract.config import RunConfig
+from engine.contract.config import RunConfig, names_in
 from engine.contract.facts import DataFacts, ModelFacts, Sizes, TokenizerFacts
 from engine.contract.inputs import require_positions, require_shardable, tokenizer_folder
 from engine.contract.messages import InputError
@@ -119,7 +119,7 @@ def gathered(model: Model, *, bf16: bool) -> int:
     if config.shard == "off":
         return 0
     kind = 2 if bf16 and config.mixed_precision != "fp32" else 4
-    learns = not config.lora_rank and "embeddings" not in map(str.strip, config.freeze.split(","))
+    learns = not config.lora_rank and "embeddings" not in names_in(config.freeze)
     outside = model.facts.rows * decoder.width * (1 if decoder.tied else 2) if decoder else 0
     return 2 * kind * (model.sizes.parameters - outside) + (4 if learns else kind) * outside
 
@@ -131,7 +131,7 @@ def learning(model: Model) -> Phrase:
     if config.lora_rank:
         how.append(f"LoRA r {config.lora_rank}")
     title: str | Phrase = " · ".join(how)
-    if frozen := tuple(part for part in map(str.strip, config.freeze.split(",")) if part):
+    if frozen := names_in(config.freeze):
         named = [Phrase(f"frozen.{part}", fallback=safe(part, LONGEST_TITLE)) for part in frozen[:MOST_FROZEN]]
         more = ("…",) if len(frozen) > MOST_FROZEN else ()
         title = Phrase.of("item.joined", done=title, more=Phrase.of("learning.frozen", parts=(*named, *more)))
@@ -199,8 +199,8 @@ def shorter_replies(finding: Finding, run: CheckedRun) -> Actions:
 
 def freeze_what_exists(finding: Finding, run: CheckedRun) -> Actions:
     """Leave that name out of `freeze`."""
-    parts = [part.strip() for part in run.config.freeze.split(",")]
-    return (run.check(freeze=",".join(part for part in parts if part and part != finding.args["name"])),)
+    parts = names_in(run.config.freeze)
+    return (run.check(freeze=",".join(part for part in parts if part != finding.args["name"])),)
 
 
 def freeze_less(_finding: Finding, run: CheckedRun) -> Actions:
@@ -210,7 +210,7 @@ def freeze_less(_finding: Finding, run: CheckedRun) -> Actions:
 
 def adapt_what_exists(finding: Finding, run: CheckedRun) -> Actions:
     """Leave that name out of `lora_parts`."""
-    parts = [part for part in map(str.strip, run.config.lora_parts.split(",")) if part]
+    parts = names_in(run.config.lora_parts)
     return (run.check(lora_parts=",".join(part for part in parts if part != finding.args["name"]) or "all"),)
 
 

@@ -16,6 +16,8 @@ from sft_tui.text import size
 
 TIGHT = 0.85  # share of the available memory
 LEAST_BUDGET = 64  # tokens of a micro-batch
+# Findings that say what machines must have that could not be looked at, and which these are.
+NEEDED_ELSEWHERE = frozenset({"machine_elsewhere", "memory_needed", "gpu_memory_needed"})
 
 
 @dataclass(frozen=True)

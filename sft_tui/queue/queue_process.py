@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from engine.contract.child_command import module_command
 from engine.contract.config import override
 from engine.contract.files import open_to_append, reason
 from engine.contract.messages import InputError, Message
 from engine.contract.presets import preset
-from sft_tui.child_process import module_command
 from sft_tui.queue import entries
 from sft_tui.queue.entries import Queue
 from sft_tui.queue.queue_file import QueueFolder

@@ -8,9 +8,9 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 
+from engine.contract.child_command import module_command
 from engine.contract.config import FIELDS
 from engine.contract.texts import LANGS, LANGUAGE, Lang, language, template
-from sft_tui.child_process import module_command
 from sft_tui.options import variable
 
 PROGRAM = module_command("sft_tui")

@@ -11,7 +11,7 @@ from textual.widget import Widget
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from engine.contract.config import FIELDS, check_value, parts_of, setting_of
+from engine.contract.config import FIELDS, check_value, names_in, parts_of, setting_of
 from engine.contract.messages import InputError
 from engine.contract.texts import Lang, say
 from sft_tui.options import parse
@@ -343,7 +343,7 @@ class SettingsScreen(FormScreen, PresetKeys):
             hint = say("settings.take", self.lang)
             self.value.begin_list(name, setting_of(name).choices, value, None, hint=hint, ink=ink)
         else:
-            marked = [part.strip() for part in value.split(",") if part.strip()]
+            marked = names_in(value)
             choices = [*parts, *(part for part in marked if part not in parts), say("settings.other", self.lang)]
             hint = say("settings.take_parts", self.lang)
             self.value.begin_list(name, choices, choices[0], set(marked), hint=hint, ink=ink)

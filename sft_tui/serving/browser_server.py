@@ -21,10 +21,10 @@ from typing import NoReturn
 import textual_serve
 from aiohttp import WSMsgType, web
 
+from engine.contract.child_command import module_command
 from engine.contract.files import reason
 from engine.contract.messages import InputError
 from engine.contract.texts import Lang, say
-from sft_tui.child_process import module_command
 from sft_tui.serving.tab_viewer import TabViewer
 
 HERE = ("localhost", "127.0.0.1", "::1")

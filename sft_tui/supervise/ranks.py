@@ -20,11 +20,12 @@ from typing import Any
 import psutil
 
 from engine.contract import environment
+from engine.contract.child_command import module_command
 from engine.contract.files import open_to_append
 from engine.contract.machine.gpus import on_cpu
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
-from sft_tui.child_process import engine_environment, module_command, signal_of
+from sft_tui.child_process import engine_environment, signal_of
 
 MODULES = {"train": "engine.train", "test": "engine.test", "rehearse": "engine.rehearse"}
 PR_SET_CHILD_SUBREAPER = 36

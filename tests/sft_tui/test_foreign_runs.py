@@ -44,7 +44,10 @@ from tests.sft_tui.test_output import HOSTILE, obeyed
 from tests.writes import Watch
 
 PATH = HOSTILE.replace("\0", "").replace("\ud800", "")  # as far as a setting can hold it
-MUTANTS = (1000, pytest.param(2000, marks=pytest.mark.slow))  # and all that EXTREMES make of each field
+MUTANTS = (
+    range(1000),
+    pytest.param(range(1000, 2000), marks=pytest.mark.slow),
+)  # seeds; and all that EXTREMES make of each field
 SEEN_BY_COMMANDS = 40  # of them, by each command that shows runs and each that acts on one
 LANGUAGES: tuple[Lang, Lang] = ("en", "zh")
 COMMANDS = (
@@ -374,17 +377,17 @@ def elsewhere(watch: Watch, files: Files) -> list[tuple[Path, str]]:
 
 
 @pytest.mark.usefixtures("not_started")
-@pytest.mark.parametrize("mutants", MUTANTS)
+@pytest.mark.parametrize("seeds", MUTANTS, ids=["some", "more"])
 def test_viewers_of_foreign_runs_neither_raise_nor_write(
-    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutants: int
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeds: range
 ) -> None:
     files.write()
     with Watch([tmp_path], own=[files.run_dir.path, files.output.path]) as watch:
-        for seed in range(mutants):
+        for seed in seeds:
             random = Random(seed)
             files.sound()
             random.choice(MUTATIONS)(files, random)
-            seen = seed % (mutants // SEEN_BY_COMMANDS)  # by commands that show runs, by those that act, or by none
+            seen = seed % (len(seeds) // SEEN_BY_COMMANDS)  # by commands that show runs, by those that act, or by none
             if seen == 0:
                 mutate_place(files, random)
             files.write()

@@ -8,12 +8,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 
+from engine.contract.child_command import module_command
 from engine.contract.launch import Launch
 from sft_tui import launch_lines
-from sft_tui.child_process import module_command
 
 ENDPOINT = "first:29500"
 PAGE = Path(__file__).parents[2] / "docs" / "machines.md"
@@ -51,12 +50,19 @@ def test_accelerate_gets_the_machines_and_where_they_meet() -> None:
     assert [found.training_script, *found.training_script_args] == module_command("engine.train", "logs/sft-1")
 
 
-def test_accelerate_leaves_a_process_on_the_cpu_all_its_cores() -> None:
+@pytest.mark.parametrize(("asked", "threads"), [("", 1), ("3", 3), ("3,2", 3)], ids=["no", "some", "levels"])
+def test_accelerate_gives_a_process_on_the_cpu_the_threads_of_ours(
+    monkeypatch: pytest.MonkeyPatch, asked: str, threads: int
+) -> None:
     from accelerate.commands.launch import launch_command_parser
 
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    if not asked:
+        monkeypatch.delenv("OMP_NUM_THREADS")
     words = launch_lines.accelerate("logs/sft-1", Launch("accelerate", 2, 0, ENDPOINT), 0)
     found = launch_command_parser().parse_args(words[2:])
-    assert found.num_cpu_threads_per_process == psutil.cpu_count(logical=False)
+    assert found.num_cpu_threads_per_process == threads
 
 
 def test_a_run_without_gpus_stays_on_the_cpu() -> None:

@@ -1,6 +1,7 @@
 """The state of a run is a function of its events."""
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -57,6 +58,19 @@ def test_of_two_sides_that_live_that_of_rank_0_is_the_end(record: Put, first: st
     kept = read_as(RunState, json.loads(json.dumps(as_json(state))))
     assert kept.ended is not None
     assert (kept.ended.evidence, kept.ended_by) == (state.ended.evidence, "rank0")
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_all_sides_that_live_are_mentioned_in_any_order(record: Put, order: tuple[int, ...]) -> None:
+    ends = [
+        written_by("rank0", record(lost("oak", "ash"))),
+        written_by("rank10", record(lost("ash", "fir"))),
+        written_by("rank2", record(lost("ash", "oak"))),
+        written_by("rank3", record(dataclasses.replace(lost("ash", "elm"), reason="failed"))),
+    ]
+    state = reported(record(STARTED), *(ends[index] for index in order))
+    assert state.ended is not None
+    assert state.ended.evidence == {"also_lost": "rank2 (oak), rank10 (fir)", "also_ended": "rank3 (elm)"}
 
 
 def test_an_end_that_only_another_rank_could_write_counts(record: Put) -> None:

@@ -8,10 +8,10 @@ from `layers.py` for models of Llama's kind, and for others from transformers' l
 from dataclasses import dataclass, replace
 from typing import Self
 
-from engine.contract.config import RunConfig
+from engine.contract.config import RunConfig, names_in
 from engine.contract.facts import Batch, DecoderFacts, ModelFacts, Sizes
 from engine.contract.memory import MemoryFacts, MemoryPrediction
-from engine.models.counting import FLOAT, is_within, names_in
+from engine.models.counting import FLOAT, is_within
 from engine.models.memory import COMPILER, MASK_TRANSIENT, MODELLING, RUNTIME, MemoryPlan
 
 HALF = 2  # bytes

@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from engine.contract.config import RunConfig
+from engine.contract.config import RunConfig, names_in
 from engine.contract.facts import ModelFacts, Sizes, SpecialTokens
 from engine.contract.untrusted import reading_untrusted
-from engine.models.counting import counted, names_in, state_bytes
+from engine.models.counting import counted, state_bytes
 from engine.models.finite import same_content
 from engine.models.kinds import Kind, error_of
 from engine.models.misfit import require_fit

@@ -8,10 +8,10 @@ attention score follows from the layers; the factors were fitted to runs of 11 M
 from dataclasses import dataclass, replace
 from typing import Self
 
-from engine.contract.config import RunConfig
+from engine.contract.config import RunConfig, names_in
 from engine.contract.facts import Batch, ModelFacts, Sizes
 from engine.contract.memory import MemoryFacts, MemoryPrediction
-from engine.models.counting import FLOAT, names_in
+from engine.models.counting import FLOAT
 from engine.models.memory import COMPILER, MASK_TRANSIENT, MODELLING, RUNTIME, MemoryPlan
 from engine.models.t5.shape import gated, layers, tied
 

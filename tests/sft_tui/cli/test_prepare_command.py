@@ -99,6 +99,7 @@ def test_slurm_gets_a_batch_script_in_the_folder_of_the_run(
     found = prepared(tiny_settings, "--nodes", "2", "--gpus", "2", "--launcher", "slurm")
     assert (found.exit_code, found.stdout) == (0, "sbatch logs/sft-small-1/job.sbatch\n"), found.output
     assert "Each GPU needs" in found.stderr
+    assert "2 machines with 2 processes each on 2 GPUs" in found.stderr
     script = Path("logs/sft-small-1/job.sbatch")
     assert "#SBATCH --gpus-per-node=2" in script.read_text()
     assert script in RunDir(Path("logs/sft-small-1")).files()
