@@ -19,7 +19,6 @@ from torch.distributed.tensor import DTensor, Shard
 from engine.cpu.heap import return_blocks_of
 from engine.models.freezing import frozen_tensors, trained_parameters
 from engine.process.gradient_sums import Waiting
-from engine.process.heartbeat import RankStatus
 from engine.process.world import World
 
 T = TypeVar("T")
@@ -94,7 +93,7 @@ class Shards:
     unchanged: dict[str, Tensor]  # what does not learn, as it was loaded, on rank 0; emptied when it is written
     gathered: int  # bytes of the weights that are put together in a micro-batch, forward and backward
     exchanges: Exchanges
-    status: RankStatus
+    world: World
 
     def take_gradients(self) -> None:
         """Hands the gradients, summed over all ranks, to the plain tensors; a missing one counts as zero."""
@@ -168,7 +167,7 @@ def shard(model: Any, world: World, *, bf16: bool, narrow: Set[int] = frozenset(
     learning = trained_parameters(model)
     mine = {name: nn.Parameter(_local(parameter.detach())) for name, parameter in learning.items()}
     gathered = _gathered(root, layers, kind)
-    return Shards(root, learning, mine, mesh, unchanged, gathered, exchanges, world.rank_status)
+    return Shards(root, learning, mine, mesh, unchanged, gathered, exchanges, world)
 
 
 def layers_of(model: nn.Module) -> Iterator[nn.Module]:

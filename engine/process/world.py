@@ -130,7 +130,7 @@ class World:
         if self.size > 1:
             # accelerate would name the GPU by LOCAL_RANK, which is too high where each rank sees a single GPU.
             gpus = None if self.device.type == "cpu" else [self.device.index]
-            with self._exchange():
+            with self.exchange():
                 dist.barrier(device_ids=gpus)
 
     def sum(self, values: list[float], *own: Tensor) -> list[float]:
@@ -142,7 +142,7 @@ class World:
             return [*values, *(value.item() for value in own)]
         kind = torch.float32 if self.device.type == "mps" else torch.float64
         tensor = placement.copied(torch.tensor(values, dtype=kind), self.device)
-        with self._exchange():
+        with self.exchange():
             dist.all_reduce(tensor)
             found = torch.cat([tensor, *(value.to(kind).view(1) for value in own)]) if own else tensor
             return cast(list[float], found.tolist())
@@ -150,14 +150,14 @@ class World:
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Sums every parameter's gradient over all ranks, in place; a missing gradient counts as zero."""
         if self.size > 1:
-            with self._exchange():
+            with self.exchange():
                 gradient_sums.sum_gradients(parameters)
 
     def gather(self, items: list[Any]) -> list[Any]:
         """The items of all ranks in one list, rank 0's first, on every rank."""
         if self.size == 1:
             return items
-        with self._exchange():
+        with self.exchange():
             return cast(list[Any], gather_object(items))
 
     def everyone(self, value: bool) -> bool:
@@ -169,12 +169,12 @@ class World:
         if self.size == 1:
             return value
         box = [value]
-        with self._exchange():
+        with self.exchange():
             dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
 
     @contextlib.contextmanager
-    def _exchange(self) -> Iterator[None]:
+    def exchange(self) -> Iterator[None]:
         """Wraps an exchange; raises RuntimeError after one that NCCL gave up, whose result is not to be used."""
         with self.rank_status.waiting_for_others():
             yield

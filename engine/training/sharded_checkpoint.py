@@ -22,7 +22,6 @@ from engine.contract.untrusted import one_line
 from engine.models import lora
 from engine.models.lora import Adapters
 from engine.process.device_errors import connection_broke
-from engine.process.world import World
 from engine.training import optim, shard_files, tensorfile
 from engine.training.checkpoint import (
     OPTIMIZER,
@@ -67,7 +66,7 @@ class Gathering:
             raise ValueError(f"{name} is written before {self.left[0]}")
         self.left.pop(0)
         divided: Any = self.shards.divided[name]
-        with self.shards.status.waiting_for_others():
+        with self.shards.world.exchange():
             whole: Tensor = divided.detach().full_tensor()
         return whole
 
@@ -112,12 +111,11 @@ class ShardedWriter(CheckpointWriter):
         *,
         keep: int,
         shards: "Shards",
-        world: World,
         frozen: FrozenFile | None = None,
         adapters: Adapters | None = None,
     ) -> None:
         super().__init__(output, model, optimizer, keep=keep, frozen=frozen, adapters=adapters)
-        self._shards, self._world = shards, world
+        self._shards, self._world = shards, shards.world
 
     def save(self, about: Manifest) -> Saved:
         """Writes and publishes the checkpoint of `about.step`; raises one of SAVE_ERRORS."""
@@ -166,7 +164,7 @@ class ShardedWriter(CheckpointWriter):
 
     def publish(self, tokenizer: Any, base: str) -> None:
         """Publishes the model as it is, put together by rank 0; `base` is what it began with; raises SAVE_ERRORS."""
-        with self._world.rank_status.waiting_for_others():
+        with self._world.exchange():
             adapters = None if self._adapters is None else lora.whole(self._adapters)
         gathering = Gathering.of(self._shards)
 
@@ -224,7 +222,7 @@ def first_difference(shards: "Shards", optimizer: torch.optim.Optimizer, found: 
             for name, tensor in held.items()
             if parts[name] == part
         }
-        shard_files.read_into(found.path, found.shard_files, again, shards.status)
+        shard_files.read_into(found.path, found.shard_files, again, shards.world.rank_status)
         differ += [name for name, read in again.items() if not torch.equal(held[name].to_local(), read.to_local())]
     return differ[0] if differ else ""
 
@@ -237,7 +235,9 @@ def restore(shards: "Shards", optimizer: torch.optim.Optimizer, start: FoundChec
         optimizer.state[mine] = {"step": torch.tensor(float(start.step), device=place), **moments}
     try:
         if start.sharded:
-            shard_files.read_into(start.path, start.shard_files, tensors_of(shards, optimizer), shards.status)
+            shard_files.read_into(
+                start.path, start.shard_files, tensors_of(shards, optimizer), shards.world.rank_status
+            )
         else:
             _take_share(shards, optimizer, start)
     except (OSError, KeyError, RuntimeError, ValueError) as error:

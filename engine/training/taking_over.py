@@ -51,7 +51,7 @@ def saved_state(job: Job, prepared: Prepared) -> tuple[torch.optim.Optimizer, Ch
     if shards is not None:
         if start is not None:
             restore(shards, optimizer, start)
-        return optimizer, ShardedWriter(*place, shards=shards, world=job.world, **about)
+        return optimizer, ShardedWriter(*place, shards=shards, **about)
     if start is not None:
         optim.load_state_tensors(optimizer, parameters, start.optimizer_state())
     return optimizer, CheckpointWriter(*place, unchanged=prepared.unchanged, **about)

@@ -259,7 +259,9 @@ def test_a_resumed_share_counts_updates_where_its_optimizer_reads(
     """A GPU's kernel that updates everything reads them in the memory of the GPU."""
     mine = nn.Parameter(torch.empty(2, device="meta"))  # stands for a GPU
     optimizer = optim.AdamW([mine], fused=fused)
-    shards: Any = SimpleNamespace(mine={"a": mine}, divided_like=lambda _name, local: local, status=None)
+    shards: Any = SimpleNamespace(
+        mine={"a": mine}, divided_like=lambda _name, local: local, world=SimpleNamespace(rank_status=None)
+    )
     start: Any = SimpleNamespace(step=3, sharded=True, path=Path(), shard_files=[])
     monkeypatch.setattr(shard_files, "read_into", lambda *_: None)
     sharded_checkpoint.restore(shards, optimizer, start)
