@@ -34,7 +34,6 @@ from engine.contract.config import override
 from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError, Message
 from engine.contract.presets import preset
-from engine.contract.processes import boot_id
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.texts import say
@@ -44,7 +43,7 @@ from sft_tui.cli import usage
 from sft_tui.cli.common import LANG, print_error, report_outdated_texts
 from sft_tui.guide import config_file, launcher
 from sft_tui.guide.configurations import banner, preset_of, state_dict_of
-from sft_tui.guide.unsupervised import InProcessSupervisor
+from sft_tui.guide.unsupervised import Attendant
 from sft_tui.headless import choose_view
 from sft_tui.options import SETTINGS, GroupedCommand, HomePath, config_options, given
 from sft_tui.output import Group, echo
@@ -123,6 +122,7 @@ def run(job: str, settings: dict[str, Any], *, resume: bool = False, fresh: bool
     if main_rank:
         introduce(name, settings)
     from engine.process.attempt import execute, leave
+    from engine.process.readings import watched
     from engine.process.world import World
     from engine.test import score
     from engine.training.loop import train as train_job
@@ -137,8 +137,8 @@ def run(job: str, settings: dict[str, Any], *, resume: bool = False, fresh: bool
         else:
             time.sleep(PATIENCE)
         leave(error.exit_code)
-    attendant = attend(world, run_dir)
-    work = partial(noticed, train_job if job == "train" else score, attendant)
+    attendant = Attendant(run_dir, choose_view(LANG, json=False), LANG) if main_rank else None
+    work = partial(noticed, watched(train_job if job == "train" else score), attendant)
     code = execute(world, run_dir, work, attendant.show if attendant else None)
     if attendant is not None:
         attendant.close()
@@ -165,17 +165,7 @@ def introduce(name: str, settings: dict[str, Any]) -> None:
             echo(say("app.fix", LANG, text=safe(message.fix(LANG))), err=True)
 
 
-def attend(world: Any, run_dir: RunDir) -> InProcessSupervisor | None:
-    """What rank 0 does in addition to training; None on other ranks. Called by all ranks."""
-    here = boot_id()
-    pids = [pid if boot == here else 0 for boot, pid in world.gather([(here, os.getpid())])]  # 0: on another machine
-    if not world.is_main:
-        return None
-    disk = Path(run_dir.read_record().run_config().output_dir)
-    return InProcessSupervisor(run_dir, pids, disk, choose_view(LANG, json=False), LANG)
-
-
-def noticed(work: "Callable[[Job], Message]", attendant: InProcessSupervisor | None, job: "Job") -> Message:
+def noticed(work: "Callable[[Job], Message]", attendant: Attendant | None, job: "Job") -> Message:
     """Does the work, after the warnings about how it was started."""
     if attendant is not None and attendant.why_no_log:
         path, why = str(job.run_dir.plain_log), attendant.why_no_log

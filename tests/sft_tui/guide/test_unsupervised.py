@@ -1,18 +1,13 @@
 """What rank 0 does for a run without a supervisor: nothing of it disturbs the run."""
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from engine.contract import events
 from engine.contract.events import Record
-from engine.contract.machine import gpus
 from engine.contract.rundir import RunDir, create_run_dir
-from engine.contract.stream import EventReader
-from sft_tui.guide.unsupervised import InProcessSupervisor
-from tests.processes import until
+from sft_tui.guide.unsupervised import Attendant
 from tests.sft_tui.conftest import ENDED, EVAL, PLAN, STARTED, step
 
 Put = Callable[..., Record]
@@ -46,9 +41,8 @@ class View:
 
 
 @pytest.fixture
-def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
-    """The folder of a run, on a machine without GPUs."""
-    monkeypatch.setattr(gpus, "command", lambda *_options: ["true"])
+def run_dir(tmp_path: Path) -> RunDir:
+    """The folder of a run."""
     return create_run_dir(tmp_path / "logs", "sft-small")
 
 
@@ -58,24 +52,13 @@ def view() -> View:
 
 
 @pytest.fixture
-def attendant(run_dir: RunDir, view: View, tmp_path: Path) -> Iterator[InProcessSupervisor]:
-    one = InProcessSupervisor(run_dir, [], tmp_path, view, "en")
+def attendant(run_dir: RunDir, view: View) -> Iterator[Attendant]:
+    one = Attendant(run_dir, view, "en")
     yield one
     one.close()
-    assert not watching()
 
 
-def watching() -> bool:
-    """Whether readings are taken now."""
-    return any(thread.name == "monitor" for thread in threading.enumerate())
-
-
-def readings(run_dir: RunDir) -> list[Record]:
-    """Those of the machine."""
-    return [record for record in EventReader(run_dir.events).poll() if isinstance(record.event, events.Host)]
-
-
-def test_events_are_shown_and_logged(attendant: InProcessSupervisor, run_dir: RunDir, view: View, record: Put) -> None:
+def test_events_are_shown_and_logged(attendant: Attendant, run_dir: RunDir, view: View, record: Put) -> None:
     shown = [record(event) for event in (STARTED, PLAN, step(1), EVAL, ENDED)]
     for one in shown:
         attendant.show(one)
@@ -85,21 +68,8 @@ def test_events_are_shown_and_logged(attendant: InProcessSupervisor, run_dir: Ru
     assert "BLEU" in run_dir.plain_log.read_text()
 
 
-def test_readings_are_taken_from_the_first_event_to_the_end(
-    attendant: InProcessSupervisor, run_dir: RunDir, record: Put
-) -> None:
-    assert not watching()  # the attempt is counted from the stream, which has nothing of it yet
-    attendant.show(record(STARTED, attempt=3))
-    until(lambda: bool(readings(run_dir)), 20)
-    assert {(one.envelope.src, one.envelope.attempt) for one in readings(run_dir)} == {("monitor", 3)}
-    attendant.show(record(ENDED, attempt=3))
-    assert not watching()
-    attendant.show(record(EVAL, attempt=3))
-    assert not watching()
-
-
 def test_after_its_terminal_is_gone_a_run_is_still_logged(
-    attendant: InProcessSupervisor, run_dir: RunDir, view: View, record: Put
+    attendant: Attendant, run_dir: RunDir, view: View, record: Put
 ) -> None:
     attendant.show(record(STARTED))
     view.gone = True
@@ -109,30 +79,17 @@ def test_after_its_terminal_is_gone_a_run_is_still_logged(
     assert "BLEU" in run_dir.plain_log.read_text()
 
 
-def test_a_terminal_that_is_gone_at_the_end_is_no_error(
-    attendant: InProcessSupervisor, view: View, record: Put
-) -> None:
+def test_a_terminal_that_is_gone_at_the_end_is_no_error(attendant: Attendant, view: View, record: Put) -> None:
     attendant.show(record(STARTED))
     view.gone = True
     attendant.close()
     assert view.closed
 
 
-def test_why_there_is_no_plain_log_is_known_and_events_are_shown(
-    run_dir: RunDir, view: View, tmp_path: Path, record: Put
-) -> None:
+def test_why_there_is_no_plain_log_is_known_and_events_are_shown(run_dir: RunDir, view: View, record: Put) -> None:
     run_dir.plain_log.mkdir()
-    attendant = InProcessSupervisor(run_dir, [], tmp_path, view, "en")
+    attendant = Attendant(run_dir, view, "en")
     assert attendant.why_no_log
     attendant.show(record(EVAL))
     attendant.close()
     assert [one.event for one in view.shown] == [EVAL]
-
-
-def test_without_a_stream_to_write_readings_to_a_run_continues(
-    attendant: InProcessSupervisor, run_dir: RunDir, view: View, record: Put
-) -> None:
-    run_dir.events.mkdir()
-    for event in (STARTED, EVAL, ENDED):
-        attendant.show(record(event))
-    assert len(view.shown) == 3
