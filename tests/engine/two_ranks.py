@@ -24,7 +24,7 @@ from engine.data.references import references, rows_replied
 from engine.models import freezing
 from engine.models.on_device import find_head, network_of
 from engine.process import gradient_sums
-from engine.process.attempt import execute
+from engine.process.attempt import execute, leave
 from engine.process.gradient_sums import SumsAhead
 from engine.process.world import World
 from engine.training.evaluation import Evaluator
@@ -115,3 +115,4 @@ def score(world: World, config: RunConfig) -> dict[str, Any]:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    leave(0)  # as a trainer does: at a usual exit, a thread of torch's may abort the process

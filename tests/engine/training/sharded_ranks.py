@@ -23,7 +23,7 @@ from engine.contract.rundir import RunDir
 from engine.models import freezing, sharding
 from engine.models.on_device import divided
 from engine.models.sharding import Shards
-from engine.process.attempt import execute
+from engine.process.attempt import execute, leave
 from engine.process.job import Job
 from engine.process.world import World
 from engine.training import optim, trial
@@ -161,3 +161,4 @@ def gathered(shards: Shards, name: str, mine: Tensor | None) -> Tensor:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    leave(0)  # as a trainer does: at a usual exit, a thread of torch's may abort the process
