@@ -3,15 +3,17 @@
 Torch and transformers are imported by the fixtures that need them: most of the tests of the app never do.
 """
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.contract.texts import compile_catalogues
-from tests import watchdog
+from tests import signal_handlers, watchdog
 
 KEPT_VARIABLES = ("SFT_TUI_KEEP_SCREENS", "SFT_TUI_TESTS")
 pytest_plugins = ["tests.faults.scenarios"]  # here, because of the conftest files below the main process reads none
@@ -30,6 +32,20 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # several writers at once would tak
 
 TOGETHER = {"two_ranks", "uncut_on_two"}  # each a launch of two processes, for all tests that ask for it
 LONG = ("tests/faults/", "tests/test_train_low_mem.py", "tests/sft_tui/cli/test_main.py")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[Any]:
+    """Puts back what a run that many tests share leaves of handlers; a test's own fixtures may set them for it."""
+    with signal_handlers.put_back() if fixturedef.scope != "function" else contextlib.nullcontext():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Iterator[Any]:
+    """Puts back what a test leaves of handlers."""
+    with signal_handlers.put_back():
+        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +29,7 @@ from engine.data.tokenizer import load_tokenizer
 from engine.process.attempt import execute
 from engine.process.world import World
 from engine.training.loop import train
+from tests import signal_handlers
 from tests.engine.models.causal.exact import SLIDING
 from tests.engine.models.causal.small import chatty
 from tests.engine.models.small import micro_batch
@@ -161,7 +161,6 @@ def outcome_of(run_dir: RunDir, code: int) -> Outcome:
 @contextlib.contextmanager
 def left_as_found() -> Iterator[None]:
     """Puts signal handlers back, and gives back locks, which are otherwise held until the process ends."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     taken: list[tuple[Path, int]] = []
     acquire = FolderLock.acquire.__func__  # type: ignore[attr-defined]
 
@@ -170,13 +169,11 @@ def left_as_found() -> Iterator[None]:
         taken.append((folder / LOCK_NAME, lock.fd))
         return lock
 
-    with pytest.MonkeyPatch.context() as patch:
+    with signal_handlers.put_back(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(FolderLock, "acquire", classmethod(remembered))
         try:
             yield
         finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
             for path, fd in taken:
                 with contextlib.suppress(OSError):  # abandoned: closed already, or the file is gone
                     if os.path.samestat(os.fstat(fd), path.stat()):

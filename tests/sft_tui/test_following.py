@@ -164,11 +164,8 @@ def test_a_signal_waits_until_nothing_is_left_half_done() -> None:
 
 
 def test_an_ignored_signal_remains_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with ended_in_order() as leaving:
-            signal.raise_signal(signal.SIGHUP)
-            leaving.check()
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with ended_in_order() as leaving:
+        signal.raise_signal(signal.SIGHUP)
+        leaving.check()
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN

@@ -86,11 +86,7 @@ def status() -> RankStatus:
 
 @pytest.fixture
 def stop_flag(tmp_path: Path, status: RankStatus) -> Any:
-    """A flag whose signal handlers are gone afterwards."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield StopFlag(RunDir(tmp_path), status)
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    return StopFlag(RunDir(tmp_path), status)
 
 
 def test_no_stop_is_requested_by_default(stop_flag: StopFlag) -> None:

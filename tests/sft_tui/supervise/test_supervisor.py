@@ -2,7 +2,6 @@
 
 import errno
 import os
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,10 +62,8 @@ def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
 
 
 @pytest.fixture
-def supervise(run_dir: RunDir, tmp_path: Path, subreaper: None) -> Iterator[Supervised]:  # noqa: ARG001
+def supervise(run_dir: RunDir, tmp_path: Path, subreaper: None) -> Supervised:  # noqa: ARG001
     """Supervises ranks that run a program, to their end; returns the exit code."""
-    numbers = (*stop_signals.STOP_SIGNALS, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
 
     def run(program: str, processes: int = 1, **config: Any) -> int:
         (tmp_path / "stand_in.py").write_text(RANK + program)
@@ -74,9 +71,7 @@ def supervise(run_dir: RunDir, tmp_path: Path, subreaper: None) -> Iterator[Supe
         run_dir.write_record(RunRecord("sft-small-1", "sft-small", "train", values, processes=processes))
         return supervisor.main(run_dir.path)
 
-    yield run
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    return run
 
 
 def written(run_dir: RunDir, kind: type[Event]) -> list[tuple[str, Any]]:
