@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from engine.contract.texts import UNFIT, Argument, Lang, Phrase, filled, named, rendered, template
+from engine.contract.harmless import harmless
+from engine.contract.texts import UNFIT, Argument, Lang, Phrase, filled, language, named, rendered, template
 
 Value = Argument
 WIDE_STOPS = ("。", "！", "？")  # after which Chinese has no space
@@ -51,6 +52,11 @@ class Message:
             return said[0], filled(template(f"message.{self.code}.fix", lang), args)
         except UNFIT:
             return said
+
+
+def for_terminal(message: Message) -> str:
+    """What happened and what to do, in the language of this process, harmless to a terminal."""
+    return harmless(message.text(language()))
 
 
 def with_twins(args: Mapping[str, Value], lang: Lang) -> Mapping[str, Value]:

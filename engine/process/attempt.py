@@ -14,7 +14,7 @@ import transformers
 
 from engine.contract import certificate, events
 from engine.contract.harmless import harmless
-from engine.contract.messages import BusyError, InputError, Message
+from engine.contract.messages import BusyError, InputError, Message, for_terminal
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter, Listener, next_attempt
 from engine.contract.untrusted import one_line
@@ -84,7 +84,7 @@ def _refused_at_once(world: World, run_dir: RunDir, error: InputError, listener:
         log = EventWriter(run_dir.events, "rank0", world.attempt or next_attempt(run_dir.events), listener)
         log.write(events.RunEnded("refused", error.exit_code, error.message))
         log.close()
-    print(harmless(str(error)), file=sys.stderr)
+    print(for_terminal(error.message), file=sys.stderr)
     return error.exit_code
 
 
@@ -123,7 +123,9 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
         return job.end("failed", 1, error.message, {})
     except InputError as error:
         if not job.world.is_main:
-            print(harmless(str(error)), file=sys.stderr)  # rank 0 prints it too, unless only this rank ran into it
+            print(
+                for_terminal(error.message), file=sys.stderr
+            )  # rank 0 prints it too, unless only this rank ran into it
             _report(job, _failure(job, error, str(error)))
         return job.end("busy" if isinstance(error, BusyError) else "refused", error.exit_code, error.message, {})
     except Exception as error:

@@ -9,7 +9,7 @@ import traceback
 from engine.contract import certificate
 from engine.contract.events import Event, RankFailed, RunEnded
 from engine.contract.harmless import harmless
-from engine.contract.messages import BusyError, InputError
+from engine.contract.messages import BusyError, InputError, for_terminal
 from engine.contract.processes import host_name
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
@@ -38,14 +38,14 @@ def joined(run_dir: RunDir) -> World:
     try:
         return _met(run_dir, record, waiting)
     except StopAskedError as stop:  # before all had come
-        print(harmless(stop.message.text()), file=sys.stderr)
+        print(for_terminal(stop.message), file=sys.stderr)
         reason = "paused" if run_dir.stop_requested() == "pause" else "stopped"
         end = RunEnded(reason, 0, stop.message)
         if not waiting.ended(end) and waiting.is_main:
             _certify(run_dir, end, attempt, waiting)
         leave(0)
     except InputError as error:
-        print(harmless(str(error)), file=sys.stderr)
+        print(for_terminal(error.message), file=sys.stderr)
         busy = isinstance(error, BusyError)
         end = RunEnded("busy" if busy else "refused", error.exit_code, error.message)
         if not waiting.ended(end) and not busy:  # or else other ranks write to the stream
@@ -59,7 +59,7 @@ def joined(run_dir: RunDir) -> World:
         elif record is not None:
             log = run_dir.trainer_output if run_dir.trainer_output.exists() else run_dir.events
             end = certificate.failed(record, failure.rank, failure, str(log))
-            print(harmless(end.message.text()), file=sys.stderr)
+            print(for_terminal(end.message), file=sys.stderr)
             if not waiting.ended(end):
                 _certify(run_dir, end, attempt, waiting)
         leave(1)

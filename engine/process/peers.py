@@ -22,7 +22,7 @@ from torch.distributed import DistStoreError, PrefixStore, Store, TCPStore  # ty
 from engine.contract import certificate
 from engine.contract.bounds import as_json, read_as
 from engine.contract.events import RankFailed, RunEnded, Warning
-from engine.contract.messages import Message
+from engine.contract.messages import Message, for_terminal
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
@@ -183,7 +183,7 @@ class PeerWatch:
 
     def _write(self, end: RunEnded, cause: Cause) -> None:
         """Prints how the run ended, and writes it if this is the rank to do so."""
-        self._words.say(end.message.text())
+        self._words.say(for_terminal(end.message))
         if self._world.is_main or (isinstance(cause, Silence) and cause.rank == 0):
             self._log.write(end)
 
@@ -324,7 +324,7 @@ class PeerWatch:
             time.sleep(LOOK_SECONDS)
         found = self._reported or cause
         end = self._certificate(found, status.phase, self._step(), {})
-        self._words.end_within(WRITE_SECONDS + SPREAD_SECONDS, end.message.text())
+        self._words.end_within(WRITE_SECONDS + SPREAD_SECONDS, for_terminal(end.message))
         self._write(end, found)
         self._spread(found)
         os._exit(1)

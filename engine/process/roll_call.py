@@ -19,8 +19,7 @@ from datetime import timedelta
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from engine.contract import environment
-from engine.contract.harmless import harmless
-from engine.contract.messages import InputError, Message, Value
+from engine.contract.messages import InputError, Message, Value, for_terminal
 from engine.contract.processes import host_name
 from engine.contract.untrusted import one_line
 from engine.process.meeting import MOST_NAMED, await_name, some
@@ -97,7 +96,7 @@ def printing() -> Report:
 
     def say(awaited: Awaited) -> None:
         if pace.due(awaited):
-            print(harmless(awaited.message().text()), file=sys.stderr, flush=True)
+            print(for_terminal(awaited.message()), file=sys.stderr, flush=True)
 
     return say
 

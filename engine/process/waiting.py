@@ -6,9 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from engine.contract import certificate, events
-from engine.contract.harmless import harmless
 from engine.contract.locks import FolderLock, busy, is_locked
-from engine.contract.messages import BusyError
+from engine.contract.messages import BusyError, for_terminal
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter, next_attempt
@@ -63,7 +62,7 @@ class Waiting:
             raise StopAskedError(certificate.stopped_early(self.record, PHASE))
         if not self._pace.due(awaited):
             return
-        print(harmless(awaited.message().text()), file=sys.stderr, flush=True)
+        print(for_terminal(awaited.message()), file=sys.stderr, flush=True)
         if self.is_main and self._run_dir.record.is_file():  # else the others say that they find the run, and where
             log = self._opened()
             log.write(events.Phase(PHASE, awaited.size - len(awaited.missing), awaited.size))

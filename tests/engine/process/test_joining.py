@@ -16,6 +16,7 @@ from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
+from engine.contract.texts import LANGUAGE
 from engine.process import joining, roll_call
 from engine.process.joining import joined
 from engine.process.roll_call import Awaited
@@ -167,9 +168,14 @@ def test_a_supervisor_judges_by_what_each_rank_reports(
     assert isinstance(leaves(run_dir, monkeypatch, PORT, rank=0)[1][-1], RunEnded)
 
 
+@pytest.mark.parametrize(
+    ("lang", "said"), [("en", "prepared for 1 GPU on each machine"), ("zh", "指定每台机器用 1 个 GPU")]
+)
 def test_a_run_prepared_for_a_gpu_says_that_there_is_none(
-    run_dir: RunDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run_dir: RunDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lang: str, said: str
 ) -> None:
+    """On the terminal in its language, which may be another one than that of those who look at the run."""
+    monkeypatch.setenv(LANGUAGE, lang)
     run_dir.write_record(replace(run_dir.read_record(), launch=Launch("torchrun", 1, 1)))
     monkeypatch.delenv("ACCELERATE_USE_CPU")
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
@@ -178,7 +184,7 @@ def test_a_run_prepared_for_a_gpu_says_that_there_is_none(
     (end,) = [record.event for record in reported(run_dir)]
     assert isinstance(end, RunEnded)
     assert (left.value.code, end.message.code) == (2, "gpus_promised")
-    assert "prepared for 1 GPU on each machine" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.slow
