@@ -110,7 +110,7 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
         if not together and _stopped_by_a_loss(job, stop):
             return 1
         job.end(job.stop_asked.reason(), 0, stop.message, _peaks(job.world) if together else {})
-        return 0 if together or supervised() else 1  # so that the launcher ends the ranks that wait for this one
+        return 0 if together or supervised() or _leaves_nobody_waiting(job) else 1
     except TerminatedError as error:
         message = Message.of("ended_terminated", phase=job.phase_name, **job.options())
         job.end("terminated", 1, message, {})
@@ -148,6 +148,14 @@ def _left_alone(job: Job, error: Exception) -> int:
         return 1
     reason, begun = job.stop_asked.reason(), job.step > 0
     return job.end(reason, 0, certificate.stopped_early(job.record, job.phase_name, reason, begun=begun), {})
+
+
+def _leaves_nobody_waiting(job: Job) -> bool:
+    """Whether the launcher need not end the ranks that wait for this one, which a person stopped outside a step.
+
+    They were stopped too, and see that the connection to this rank breaks; on GPUs NCCL does not show them that.
+    """
+    return job.stop_asked.by_file() and job.world.device.type == "cpu"
 
 
 def _stopped_by_a_loss(job: Job, stop: StopAskedError) -> bool:

@@ -222,9 +222,24 @@ def test_a_stop_by_the_launcher_is_checked_and_a_persons_is_not(
     monkeypatch.setattr(PeerWatch, "of", lambda *_: watch)
     error = StopAskedError(Message.of("ended_stopped_early", phase="loading"))
     run = run_here(work=alone(monkeypatch, error, by_file=by_file))
-    assert run.code == 1
+    assert run.code == (0 if by_file else 1)  # Slurm calls a job that a person stopped completed
     assert [end.reason for end in run.all(events.RunEnded)] == (["stopped"] if by_file else [])
     assert len(left) == by_file
+
+
+def test_ranks_that_wait_for_a_stopped_one_on_gpus_are_ended(
+    run_here: "Runner", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NCCL does not show them that the other one is gone."""
+
+    stopped = alone(monkeypatch, StopAskedError(Message.of("ended_stopped_early", phase="loading")), by_file=True)
+
+    def work(attempt: Job) -> Message:
+        monkeypatch.setattr(attempt.world, "device", torch.device("cuda", 0))
+        return stopped(attempt)
+
+    run = run_here(work=work)
+    assert (run.code, run.ended.reason) == (1, "stopped")
 
 
 @pytest.mark.parametrize("certified", [True, False])
