@@ -280,6 +280,19 @@ def test_a_machine_suspended_for_a_moment_is_waited_for(
         assert ranks.codes() == [0, 0], (ranks.said(0), ranks.said(1))
 
 
+def test_a_person_stops_both_machines_in_an_evaluation(
+    machines: tuple[str, str], make_run: Callable[..., RunDir], tmp_path: Path
+) -> None:
+    """Each rank sees the stop by itself, or that the connection to the other breaks."""
+    few = {**LONG, "gradient_accumulation_steps": 8}  # two steps an epoch: mostly evaluations
+    run_dir = make_run(processes=2, **few)
+    with training(run_dir, machines, tmp_path, PORT + 6) as ranks:
+        until(lambda: any(isinstance(one.event, events.Eval) for one in EventReader(run_dir.events).poll()))
+        run_dir.request_stop()
+        assert ranks.codes() == [0, 0], (ranks.said(0), ranks.said(1))
+    assert {end.reason for path in (run_dir.events, *run_dir.other_events()) for end in ends(path)} == {"stopped"}
+
+
 # --- resumed elsewhere
 
 
