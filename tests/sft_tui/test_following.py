@@ -143,15 +143,24 @@ class Again(PlainView):
 class Lost:
     """What a signal reaches where Python can raise nothing."""
 
+    def __init__(self, number: signal.Signals) -> None:
+        self._number = number
+
     def __del__(self) -> None:
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(self._number)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_signal_whose_exception_is_lost_is_raised_in_the_next_round() -> None:
-    with ended_in_order() as leaving:
-        Lost()
-        with pytest.raises(SystemExit, match="143"):
+@pytest.mark.parametrize(
+    ("number", "raised"),
+    [(signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit), (signal.SIGINT, KeyboardInterrupt)],
+)
+def test_a_signal_whose_exception_is_lost_is_raised_in_the_next_round(
+    number: signal.Signals, raised: type[BaseException]
+) -> None:
+    with ended_in_order(signal.SIGINT) as leaving:
+        Lost(number)
+        with pytest.raises(raised):
             leaving.check()
 
 

@@ -199,14 +199,16 @@ def test_a_rank_that_is_stopped_alone_tells_the_other_machines(
     assert [(one.reason, one.phase, "while loading" in one.why) for one in left] == [("stopped", "loading", True)]
 
 
-def alone(monkeypatch: pytest.MonkeyPatch, error: BaseException, *, by_file: bool = False) -> Callable[[Job], Message]:
+def alone(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, *, by_file: bool = False, asked: str = "stop"
+) -> Callable[[Job], Message]:
     """Work that ends with an error on one of two ranks."""
 
     def work(attempt: Job) -> Message:
         attempt.phase("loading")
         monkeypatch.setattr(attempt.world, "size", 2)
         if by_file:
-            attempt.run_dir.request_stop()
+            attempt.run_dir.request_stop(asked)
         raise error
 
     return work
@@ -225,6 +227,22 @@ def test_a_stop_by_the_launcher_is_checked_and_a_persons_is_not(
     assert run.code == (0 if by_file else 1)  # Slurm calls a job that a person stopped completed
     assert [end.reason for end in run.all(events.RunEnded)] == (["stopped"] if by_file else [])
     assert len(left) == by_file
+
+
+def test_a_run_that_a_person_pauses_outside_a_step_leaves_with_0(
+    run_here: "Runner", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = StopAskedError(Message.of("ended_stopped_early", phase="loading"))
+    run = run_here(work=alone(monkeypatch, error, by_file=True, asked="pause"))
+    assert (run.code, run.ended.reason) == (0, "paused")
+
+
+def test_a_run_that_is_stopped_twice_outside_a_step_leaves_with_1(
+    run_here: "Runner", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It saved nothing, though a person asked."""
+    run = run_here(work=alone(monkeypatch, TerminatedError(), by_file=True))
+    assert (run.code, run.ended.reason) == (1, "terminated")
 
 
 def test_ranks_that_wait_for_a_stopped_one_on_gpus_are_ended(
