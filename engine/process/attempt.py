@@ -123,9 +123,8 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
         return job.end("failed", 1, error.message, {})
     except InputError as error:
         if not job.world.is_main:
-            print(
-                for_terminal(error.message), file=sys.stderr
-            )  # rank 0 prints it too, unless only this rank ran into it
+            # Rank 0 prints it too, unless only this rank ran into it.
+            print(for_terminal(error.message), file=sys.stderr)
             _report(job, _failure(job, error, str(error)))
         return job.end("busy" if isinstance(error, BusyError) else "refused", error.exit_code, error.message, {})
     except Exception as error:
