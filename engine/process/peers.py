@@ -36,6 +36,7 @@ LOOK_SECONDS = 1.0
 SILENT_SECONDS = 40.0  # after which a rank counts as lost; a machine that swaps is slow, and not dead
 BROKEN_SECONDS = 8.0  # the same once the connection between the ranks is broken
 CAUSE_SECONDS = 14.0  # for which a rank whose connection broke looks for the reason
+SEND_SECONDS = 2 * BEAT_SECONDS  # in which a live store takes what a rank leaves there
 SPREAD_SECONDS = 5.0  # for which rank 0 stays, so that all others read what it found
 SAVE_SECONDS = 600.0  # for which a rank that is writing a checkpoint may continue
 CONNECT_SECONDS = 30.0
@@ -240,10 +241,11 @@ class PeerWatch:
         for name, value in {**own, **sending}.items():
             self._store.compare_set(name, "", value) if name == FAILED else self._store.set(name, value)
         names = [*map(str, self._watched), SILENT, STILL, FAILED]
+        asked = time.monotonic()
         *said, silent, still, failed = self._read(names)
         self._answered_at = time.monotonic()
         for rank, words in zip(self._watched, said, strict=True):
-            self._signs.read(rank, words, self._answered_at)
+            self._signs.read(rank, words, self._answered_at, asked)
         self._take_in(silent, still, failed)
 
     def _read(self, names: list[str]) -> list[str]:
@@ -291,11 +293,11 @@ class PeerWatch:
                     self._reported = failure
 
     def _send(self, name: str, value: str) -> None:
-        """Has the other thread write to the store, and waits for it, but no longer than a live store needs."""
+        """Has the other thread write to the store, and waits for it, but no longer than `SEND_SECONDS`."""
         self._outbox[name] = value
         self._sent.clear()
         self._wake.set()
-        self._sent.wait(2 * BEAT_SECONDS)
+        self._sent.wait(SEND_SECONDS)
 
     def _spread(self, cause: Cause) -> None:
         """Leaves what rank 0 found to the others; its own end would be the next thing that they find."""

@@ -69,18 +69,20 @@ class Signs:
     def __init__(self, ranks: Iterable[int], now: float) -> None:
         self._signs = dict.fromkeys(ranks, "")
         self._at = dict.fromkeys(self._signs, now)
-        self._before = dict.fromkeys(self._signs, NEVER)  # when the sign before the last was read
+        self._asked = dict.fromkeys(self._signs, NEVER)  # when the last sign was asked for
+        self._before = dict.fromkeys(self._signs, NEVER)  # when the sign before the last was asked for
         self._looked_at = now
         self._exchange, self._since, self._stood_at = 0, NEVER, NEVER
         self._one_at_a_time = threading.Lock()
 
-    def read(self, rank: int, said: str, now: float) -> None:
-        """Takes in a rank's sign."""
+    def read(self, rank: int, said: str, now: float, asked: float | None = None) -> None:
+        """Takes in a rank's sign, which came in answer to a question of that time (None: `now`)."""
         with self._one_at_a_time:
             if said == GONE:
                 self._at.pop(rank, None)
             elif rank in self._at and self._signs[rank] != said:
-                self._before[rank], self._at[rank] = self._at[rank], now
+                self._before[rank], self._at[rank] = self._asked[rank], now
+                self._asked[rank] = now if asked is None else asked
             if rank in self._signs:
                 self._signs[rank] = said
 
@@ -96,7 +98,7 @@ class Signs:
     def all_live_since(self, at: float) -> bool:
         """Whether each watched rank lived on after that time, but for those that ended in order or say that they do.
 
-        A sign that is read after it may have been given before; the next one was not.
+        A sign that is asked for after it may have been given before; the next one was not.
         """
         with self._one_at_a_time:
             return all(self._before[rank] > at or self._signs[rank].endswith(HALTED) for rank in self._at)

@@ -34,6 +34,11 @@ class Rank(SimpleNamespace):
         """The ends in its stream."""
         return [r.event for r in EventReader(self.path).poll() if isinstance(r.event, RunEnded)]
 
+    def die(self) -> None:
+        """Is gone, without a word: from here on it gives no sign."""
+        self.watch.stop(in_order=False)
+        self.watch._beating.join(LIMIT)
+
 
 @pytest.fixture
 def left(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -76,7 +81,7 @@ def ranks(make_run: Callable[..., RunDir], left: list[int]) -> Iterator[Callable
 
     yield start
     for one in begun:
-        one.watch.stop(in_order=False)
+        one.die()
         one.log.close()
 
 
@@ -90,7 +95,7 @@ Start = Callable[[int], list[Rank]]
 def test_a_machine_that_falls_silent_ends_the_run_by_name(ranks: Start, left: list[int]) -> None:
     first, second = ranks(2)
     first.world.rank_status.phase = "training"
-    second.watch.stop(in_order=False)
+    second.die()
     until(lambda: left == [1], LIMIT)
     (end,) = first.ends()
     assert (end.reason, end.exit_code, end.message.code) == ("machine_lost", 1, "ended_silent_machine")
@@ -100,7 +105,7 @@ def test_a_machine_that_falls_silent_ends_the_run_by_name(ranks: Start, left: li
 
 def test_the_others_certify_that_the_first_rank_is_silent(ranks: Start, left: list[int]) -> None:
     first, second = ranks(2)
-    first.watch.stop(in_order=False)
+    first.die()
     until(lambda: left == [1], LIMIT)
     (end,) = second.ends()
     assert (end.reason, end.message.args["rank"], end.message.args["node"]) == ("machine_lost", 0, "ash")
@@ -147,7 +152,7 @@ def test_a_rank_that_ends_in_order_does_not_end_the_others(ranks: Start, left: l
 def test_a_checkpoint_that_is_being_written_is_completed(ranks: Start, left: list[int]) -> None:
     first, second = ranks(2)
     first.world.rank_status.phase = "saving"
-    second.watch.stop(in_order=False)
+    second.die()
     began = time.monotonic()
     until(lambda: time.monotonic() - began > 2 * peers.SILENT_SECONDS, LIMIT)
     assert (left, first.ends()) == ([], [])
@@ -158,7 +163,7 @@ def test_a_checkpoint_that_is_being_written_is_completed(ranks: Start, left: lis
 
 def test_a_broken_connection_names_the_silent_rank(ranks: Start) -> None:
     first, _, third = ranks(3)
-    third.watch.stop(in_order=False)
+    third.die()
     assert first.watch.certify(failure(0, waiting=True))
     (end,) = first.ends()
     assert (end.message.args["rank"], end.message.args["node"]) == (2, "elm")
@@ -168,7 +173,7 @@ def test_a_broken_connection_names_the_silent_rank(ranks: Start) -> None:
 def test_a_rank_leaves_the_certificate_to_the_first(ranks: Start) -> None:
     """It writes none itself; what the first rank found reaches it."""
     first, second, third = ranks(3)
-    third.watch.stop(in_order=False)
+    third.die()
     assert first.watch.certify(failure(0, waiting=True))
     assert second.watch.certify(failure(1, waiting=True))
     assert (len(first.ends()), second.ends()) == (1, [])
@@ -177,7 +182,7 @@ def test_a_rank_leaves_the_certificate_to_the_first(ranks: Start) -> None:
 def test_the_error_of_another_rank_is_the_end_of_the_run(ranks: Start) -> None:
     first, second = ranks(2)
     second.watch.report(failure(1, waiting=False, why="OSError: no such file"))
-    second.watch.stop(in_order=False)
+    second.die()
     assert first.watch.certify(failure(0, waiting=True))
     (end,) = first.ends()
     assert (end.reason, end.message.args["rank"], end.message.args["why"]) == ("failed", 1, "OSError: no such file")
@@ -200,10 +205,33 @@ def test_a_stop_by_a_launcher_that_missed_a_machine_is_its_loss(ranks: Start, go
     """torchrun with --rdzv-backend=c10d signals its ranks when the machine of the endpoint is gone."""
     watched = ranks(2)
     dead, alive = watched[gone], watched[1 - gone]
-    dead.watch.stop(in_order=False)
+    dead.die()
     assert alive.watch.stopped(stopped(1 - gone), time.monotonic())
     (end,) = alive.ends()
     assert (end.reason, end.message.args["node"]) == ("machine_lost", NODES[gone])
+
+
+def test_a_sign_that_was_asked_for_before_the_stop_proves_no_life_after_it(
+    ranks: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer came late, and the last sign of a machine that is gone came after it."""
+    first, second = ranks(2)
+    read, held, asked = first.watch._read, threading.Event(), threading.Event()
+
+    def late(names: list[str]) -> list[str]:
+        said = read(names)
+        asked.set()
+        held.wait(LIMIT)
+        return said
+
+    monkeypatch.setattr(first.watch, "_read", late)
+    until(asked.is_set, LIMIT)
+    count, at = second.watch._count, time.monotonic()
+    until(lambda: second.watch._count > count + 1, LIMIT)
+    second.die()
+    held.set()
+    assert first.watch.stopped(stopped(0), at)
+    assert [end.reason for end in first.ends()] == ["machine_lost"]
 
 
 def test_a_stop_is_believed_while_all_other_ranks_live(ranks: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +246,7 @@ def test_a_stop_is_believed_if_another_rank_was_stopped_first(ranks: Start) -> N
     """Which has ended since, and gives no sign any more."""
     first, second = ranks(2)
     second.watch.report(stopped(1))
-    second.watch.stop(in_order=False)
+    second.die()
     until(lambda: first.watch._reported is not None, LIMIT)
     began = time.monotonic()
     until(lambda: time.monotonic() - began > 1.2 * peers.BROKEN_SECONDS, LIMIT)
@@ -233,15 +261,16 @@ def test_ranks_that_are_all_stopped_at_once_believe_each_other(ranks: Start, siz
     first.watch.report(stopped(0))
     for one in others:
         assert not one.watch.stopped(stopped(one.world.rank), began)
-        one.watch.stop(in_order=False)
+        one.die()
     assert not first.watch.stopped(stopped(0), time.monotonic())
     assert first.ends() == []
 
 
 def test_a_machine_that_is_gone_is_named_though_another_rank_stops(ranks: Start) -> None:
     """The launchers of both others miss it, and that of rank 1 first; rank 0 is the one that watches all."""
-    (first, second, third), began = ranks(3), time.monotonic()
-    third.watch.stop(in_order=False)
+    first, second, third = ranks(3)
+    third.die()
+    began = time.monotonic()
     second.watch.report(stopped(1))
     until(lambda: first.watch._reported is not None, LIMIT)
     assert first.watch.stopped(stopped(0), began)
@@ -252,7 +281,7 @@ def test_a_stop_after_the_error_of_another_rank_is_that_error(ranks: Start) -> N
     """srun ends all ranks when one has failed."""
     first, second = ranks(2)
     second.watch.report(failure(1, waiting=False, why="OSError: no such file"))
-    second.watch.stop(in_order=False)
+    second.die()
     until(lambda: first.watch._reported is not None, LIMIT)
     assert first.watch.stopped(stopped(0), time.monotonic())
     assert [end.message.args["why"] for end in first.ends()] == ["OSError: no such file"]
@@ -367,7 +396,7 @@ def test_an_end_that_cannot_be_written_is_printed_in_time(
     stuck = threading.Event()
     monkeypatch.setattr(first.watch, "_log", SimpleNamespace(write=lambda _end: stuck.wait(LIMIT)))
     monkeypatch.setattr(RunDir, "read_record", lambda _: stuck.wait(LIMIT))
-    second.watch.stop(in_order=False)
+    second.die()
     certifying = threading.Thread(target=first.watch.certify, args=(failure(0, waiting=True),), daemon=True)
     certifying.start()
     until(lambda: 1 in left, LIMIT)
@@ -379,7 +408,7 @@ def test_an_end_that_cannot_be_written_is_printed_in_time(
 def test_an_end_says_what_it_was_given_of_the_run(ranks: Start, make_run: Callable[..., RunDir]) -> None:
     first, second = ranks(2)
     first.watch.about(make_run(processes=2).read_record(), lambda: 41)
-    second.watch.stop(in_order=False)
+    second.die()
     until(lambda: first.ends() != [], LIMIT)
     (end,) = first.ends()
     assert (end.message.args["step"], end.message.args["resume_option"]) == (41, "--resume")
@@ -388,7 +417,7 @@ def test_an_end_says_what_it_was_given_of_the_run(ranks: Start, make_run: Callab
 def test_an_exchange_that_nccl_gave_up_names_the_silent_rank(ranks: Start, left: list[int]) -> None:
     """Its main thread waits for the GPU and would never raise an error."""
     first, second = ranks(2)
-    second.watch.stop(in_order=False)
+    second.die()
     first.world.exchange_failed = lambda: True
     until(lambda: left == [1], LIMIT)
     (end,) = first.ends()
