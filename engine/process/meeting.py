@@ -22,6 +22,7 @@ from torch.distributed import (  # type: ignore[attr-defined]
     PrefixStore,
     Store,
 )
+from torch.distributed.distributed_c10d import _set_pg_timeout
 from torch.distributed.rendezvous import rendezvous
 
 from engine.contract import environment
@@ -35,9 +36,12 @@ from engine.contract.untrusted import one_line
 # Ranks wait for rank 0 while it tokenizes or saves; a launcher or `peers` notices a dead rank, not this limit.
 COLLECTIVE_LIMIT = timedelta(hours=12)
 MEETING_LIMIT = timedelta(minutes=10)  # for the rank that starts last
+CONNECT_LIMIT = timedelta(seconds=30)  # for a connection between two that have met; gloo tries five times
 NAME_SECONDS = 60.0  # for which a new host may be unknown by its name, as in Kubernetes
 LEAVE_SECONDS = 5.0  # for which rank 0, whose store it may be, lets the others read why none of them trains
+LOOK_SECONDS = 0.1
 MOST_NAMED = 16  # ranks or machines
+LONGEST_WHY = 200  # characters
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def meet(
     except InputError:
         _leave(store, mine.rank, size)
         raise
-    _make_group(given, device, store, mine.rank, size)
+    _make_group(given, device, store, mine, hellos)
     return Meeting(hellos, store)
 
 
@@ -198,23 +202,53 @@ def _leave(store: Store, rank: int, size: int) -> None:
             store.wait([f"left-{other}" for other in range(size)], timedelta(seconds=LEAVE_SECONDS))
 
 
-def _make_group(given: Mapping[str, str], device: torch.device, store: Store, rank: int, size: int) -> None:
+def _make_group(
+    given: Mapping[str, str], device: torch.device, store: Store, mine: Hello, hellos: Sequence[Hello]
+) -> None:
     """Makes the group; of other kinds of devices, and of ranks that were launched without a place, accelerate does.
 
     accelerate would make it without the number of this rank's GPU, which NCCL then guesses at the first collective.
+    Raises InputError on all ranks if some could not connect to each other on a CPU.
     """
-    how: dict[str, Any] = {
-        "store": PrefixStore("group", store),
-        "rank": rank,
-        "world_size": size,
-        "timeout": COLLECTIVE_LIMIT,
-    }
+    how: dict[str, Any] = {"store": PrefixStore("group", store), "rank": mine.rank, "world_size": len(hellos)}
     store.set_timeout(COLLECTIVE_LIMIT)
     if device.type == "cuda" and _local_rank(given) >= 0:
         torch.cuda.set_device(device)
-        dist.init_process_group("nccl", device_id=device, **how)
+        dist.init_process_group("nccl", device_id=device, timeout=COLLECTIVE_LIMIT, **how)
     elif cpu_requested(given):
-        dist.init_process_group("gloo", **how)
+        began, made = time.monotonic(), False
+        try:
+            dist.init_process_group("gloo", timeout=CONNECT_LIMIT, **how)
+            made = True
+            _set_pg_timeout(COLLECTIVE_LIMIT)
+            dist.barrier()  # where two others did not connect, it fails
+        except RuntimeError as error:
+            seconds = round(time.monotonic() - began)
+            apart = _apart(store, mine.rank, hellos, "" if made else one_line(error, LONGEST_WHY))
+            if apart:
+                why = next(iter(apart.values()))
+                listed = _listed([hellos[rank] for rank in apart])
+                raise InputError("meeting_apart", seconds=seconds, why=why, **listed) from None
+            raise
+
+
+def _apart(store: Store, rank: int, hellos: Sequence[Hello], why: str) -> dict[int, str]:
+    """Which ranks could not connect to all others, and why; `why` is empty if this one could.
+
+    Waits for them a moment, and so does rank 0 for those that read its store.
+    """
+    found = {rank: why} if why else {}
+    until = time.monotonic() + LEAVE_SECONDS
+    with contextlib.suppress(RuntimeError):
+        if why:
+            store.set(f"apart-{rank}", why)
+        while time.monotonic() < until:
+            for other in range(len(hellos)):
+                if other not in found and store.check([f"apart-{other}"]):
+                    said = store.get(f"apart-{other}")[:LONGEST_WHY].decode("utf-8", "replace")
+                    found[other] = " ".join(said.split())
+            time.sleep(LOOK_SECONDS)
+    return dict(sorted(found.items()))
 
 
 def _local_rank(given: Mapping[str, str]) -> int:

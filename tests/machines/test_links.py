@@ -1,4 +1,4 @@
-"""Machines that never come, and a connection that fails between two of three."""
+"""Machines that never come, and a connection between two of three that fails, or never was."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ NAMES = ["switch", "ash", "oak", "elm"]
 IMPATIENT = [str(Path(__file__).with_name("impatient.py"))]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def network() -> Iterator[Network]:
     if os.geteuid() or any(shutil.which(program) is None for program in ("ip", "nsenter")):
         pytest.skip("NOT TESTED: several machines need root and iproute2 (network namespaces)")
@@ -83,3 +83,21 @@ def test_a_connection_that_fails_between_two_others_is_named(
     assert runs.read_run(run_dir).status == "link_lost"
     for rank in range(3):
         assert "have waited in one exchange since" in ranks.said(rank)
+
+
+def test_two_that_cannot_connect_to_each_other_are_named_by_all(
+    network: Network, make_run: Callable[..., RunDir], tmp_path: Path
+) -> None:
+    """As where a firewall lets only the endpoint's port through: all meet there, and two get no further."""
+    run_dir = make_run(processes=3, **LONG)
+    machines = NAMES[1:]
+    where, address = [network.within(name, []) for name in machines], network.addresses["ash"]
+    how: dict[str, Any] = {"nodes": machines, "within": where, "program": IMPATIENT}
+    network.cut("oak", "elm")
+    with started([run_dir.path] * 3, tmp_path, address, 29720, **how) as ranks:
+        assert ranks.codes() == [2, 2, 2], [ranks.said(rank) for rank in range(3)]
+    end = the_end(run_dir)
+    assert (end.reason, end.message.code) == ("refused", "meeting_apart")
+    assert (end.message.args["numbers"], end.message.args["nodes"]) == ("1, 2", "oak, elm")
+    for rank in range(3):
+        assert "no connection to some of the others: 1, 2 (by rank), on oak, elm" in ranks.said(rank)

@@ -1,9 +1,13 @@
 """Ranks that meet on a store: two threads of this process, on machines with GPUs that only seem to be there."""
 
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -11,10 +15,12 @@ import torch
 import torch.distributed as dist
 from torch.distributed import HashStore, Store  # type: ignore[attr-defined]
 
+from engine.contract.environment import RENDEZVOUS
 from engine.contract.launch import Launch
-from engine.contract.messages import InputError, Message
+from engine.contract.messages import InputError, Message, for_terminal
 from engine.process import meeting
 from engine.process.meeting import Hello, Meeting, exchanged, meet, own_device, require_fit, require_one_run
+from tests.processes import kill_tree
 
 Met = Callable[..., list[Meeting | Message]]
 ON_CPU = {"ACCELERATE_USE_CPU": "true"}
@@ -35,7 +41,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 @pytest.fixture
 def groups(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """The groups that are made: backend, GPU, rank, size and limit."""
+    """The groups that are made: backend, GPU, rank, size and limit for making it."""
     made: list[tuple[Any, ...]] = []
 
     def init(backend: str, *, device_id: Any = None, store: Any, rank: int, world_size: int, timeout: Any) -> None:
@@ -43,6 +49,8 @@ def groups(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         made.append((backend, device_id, rank, world_size, timeout))
 
     monkeypatch.setattr(dist, "init_process_group", init)
+    monkeypatch.setattr(dist, "barrier", lambda: None)
+    monkeypatch.setattr(meeting, "_set_pg_timeout", lambda _limit: None)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: made.append(("set", device)))
     return made
 
@@ -87,7 +95,62 @@ def test_ranks_with_a_gpu_each_know_each_other(met: Met, groups: list[tuple[Any,
 def test_ranks_on_the_cpu_make_a_group_without_gpus(met: Met, groups: list[tuple[Any, ...]]) -> None:
     assert not refusals(met(ON_CPU, ON_CPU))
     made = sorted(groups, key=lambda group: group[2])
-    assert made == [("gloo", None, rank, 2, meeting.COLLECTIVE_LIMIT) for rank in (0, 1)]
+    assert made == [("gloo", None, rank, 2, meeting.CONNECT_LIMIT) for rank in (0, 1)]
+
+
+def test_who_cannot_connect_to_another_is_named_by_all(met: Met, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rank 0, which could, learns of it when the others leave."""
+
+    def init(_backend: str, *, rank: int, **_how: object) -> None:
+        if rank:
+            raise RuntimeError(f"Gloo connectFullMesh failed with\x1b[31m Connect timeout of rank {rank}")
+
+    def left() -> None:
+        raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(meeting, "LEAVE_SECONDS", 1.0)
+    monkeypatch.setattr(dist, "init_process_group", init)
+    monkeypatch.setattr(dist, "barrier", left)
+    refused = refusals(met(ON_CPU, ON_CPU, ON_CPU, size=3, runs=("", "", "")))
+    assert [one.code for one in refused] == ["meeting_apart"] * 3
+    assert [one.args["numbers"] for one in refused] == ["1, 2"] * 3
+    said = [for_terminal(one) for one in refused]
+    assert all("Connect timeout of rank 1" in one and "\x1b" not in one for one in said)
+
+
+def test_a_rank_that_died_is_no_matter_of_connections(met: Met, monkeypatch: pytest.MonkeyPatch) -> None:
+    def left() -> None:
+        raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(meeting, "LEAVE_SECONDS", 0.2)
+    monkeypatch.setattr(dist, "barrier", left)
+    with pytest.raises(RuntimeError, match="closed by peer"):
+        met(ON_CPU, ON_CPU)
+
+
+def test_two_ranks_that_have_met_wait_for_each_other_for_hours(tmp_path: Path) -> None:
+    """What limits the making of their group does not limit what they do in it."""
+    program = """
+import os, sys, torch.distributed as dist
+from datetime import timedelta
+from engine.process import meeting
+found = meeting.meet(os.environ)
+print((dist.group.WORLD._get_backend(meeting.torch.device("cpu")).options._timeout == meeting.COLLECTIVE_LIMIT))
+"""
+    meets = f"file://{tmp_path}/met?rank={{}}&world_size=2"
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            env={**os.environ, **ON_CPU, "RANK": str(rank), "WORLD_SIZE": "2", RENDEZVOUS: meets.format(rank)},
+            stdout=subprocess.PIPE,
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        assert [rank.communicate(timeout=120)[0] for rank in ranks] == [b"True\n"] * 2
+    finally:
+        for rank in ranks:
+            kill_tree(rank)
 
 
 def test_two_ranks_on_one_gpu_are_refused_by_its_uuid(

@@ -35,7 +35,7 @@ class Rank(SimpleNamespace):
         return [r.event for r in EventReader(self.path).poll() if isinstance(r.event, RunEnded)]
 
     def die(self) -> None:
-        """Is gone, without a word: from here on it gives no sign."""
+        """Is gone: from here on it gives no sign."""
         self.watch.stop(in_order=False)
         self.watch._beating.join(LIMIT)
 
@@ -211,15 +211,13 @@ def test_a_stop_by_a_launcher_that_missed_a_machine_is_its_loss(ranks: Start, go
     assert (end.reason, end.message.args["node"]) == ("machine_lost", NODES[gone])
 
 
-def test_a_sign_that_was_asked_for_before_the_stop_proves_no_life_after_it(
-    ranks: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sign_asked_for_before_a_stop_proves_no_life_after_it(ranks: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its answer came late, and the last sign of a machine that is gone came after it."""
     first, second = ranks(2)
     read, held, asked = first.watch._read, threading.Event(), threading.Event()
 
     def late(names: list[str]) -> list[str]:
-        said = read(names)
+        said: list[str] = read(names)
         asked.set()
         held.wait(LIMIT)
         return said

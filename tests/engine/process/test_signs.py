@@ -42,7 +42,7 @@ def test_a_rank_has_lived_on_if_a_second_sign_was_read_since() -> None:
     assert signs.all_live_since(12.5)  # it was stopped too, and may end before it gives another
 
 
-def test_an_answer_that_was_late_tells_nothing_of_the_time_after_its_question() -> None:
+def test_a_late_answer_tells_nothing_after_its_question() -> None:
     """The sign in it is as old as the question; for silence, what counts is when it was heard."""
     signs = Signs([1], 0.0)
     signs.read(1, "1", 9.0, asked=2.0)
