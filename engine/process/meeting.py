@@ -39,7 +39,6 @@ MEETING_LIMIT = timedelta(minutes=10)  # for the rank that starts last
 CONNECT_LIMIT = timedelta(seconds=30)  # for a connection between two that have met; gloo tries five times
 NAME_SECONDS = 60.0  # for which a new host may be unknown by its name, as in Kubernetes
 LEAVE_SECONDS = 5.0  # for which rank 0, whose store it may be, lets the others read why none of them trains
-LOOK_SECONDS = 0.1
 MOST_NAMED = 16  # ranks or machines
 LONGEST_WHY = 200  # characters
 
@@ -235,19 +234,19 @@ def _make_group(
 def _apart(store: Store, rank: int, hellos: Sequence[Hello], why: str) -> dict[int, str]:
     """Which ranks could not connect to all others, and why; `why` is empty if this one could.
 
-    Waits for them a moment, and so does rank 0 for those that read its store.
+    All fail at nearly the same time, and read after a moment what the others said; rank 0 leaves its store to them.
     """
     found = {rank: why} if why else {}
-    until = time.monotonic() + LEAVE_SECONDS
     with contextlib.suppress(RuntimeError):
         if why:
             store.set(f"apart-{rank}", why)
-        while time.monotonic() < until:
-            for other in range(len(hellos)):
-                if other not in found and store.check([f"apart-{other}"]):
-                    said = store.get(f"apart-{other}")[:LONGEST_WHY].decode("utf-8", "replace")
-                    found[other] = " ".join(said.split())
-            time.sleep(LOOK_SECONDS)
+        time.sleep(LEAVE_SECONDS)
+        for other in range(len(hellos)):
+            if other != rank and store.check([f"apart-{other}"]):
+                said = store.get(f"apart-{other}")[:LONGEST_WHY].decode("utf-8", "replace")
+                found[other] = " ".join(said.split())
+        if rank == 0:
+            time.sleep(LEAVE_SECONDS)
     return dict(sorted(found.items()))
 
 
