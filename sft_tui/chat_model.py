@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -86,7 +86,7 @@ class ChatModel:
         self._like = like
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._changing = threading.Lock()
-        self._closed, self._round = False, 0
+        self._closed, self._round, self._to_stop = False, 0, False
         self._conversation: Conversation | None = None
         self._held: tuple[Sequence[str], Settings | None] = ((), None)  # what the process has been given
 
@@ -120,22 +120,24 @@ class ChatModel:
     def alone(self, prompt: str, done: Alone) -> None:
         """Has a prompt answered that knows no other turn; `done` is called in the thread of this model."""
         began = self._round
-        self._jobs.put(lambda: self._alone(prompt, done) if began == self._round else None)
+        self._jobs.put(lambda: self._alone(prompt, done, began))
 
     def abandon(self) -> None:
         """Stops the reply to a single prompt, and forgets all that wait for one."""
-        self._round += 1
+        with self._changing:
+            self._round += 1
         self.stop()
 
     def stop(self) -> None:
-        """Stops the reply that is being generated; one that waits for the model is not generated."""
-        conversation = self._conversation
-        with self._changing:  # a reply may begin at this moment
+        """Stops the reply that is being generated; one that has not begun is not generated."""
+        with self._changing:  # a reply may begin or end at this moment
             state = self.state
-            if state.pending and state.state in ("waiting", "loading"):
+            if state.state == "replying":
+                self._to_stop = True
+                if self._conversation is not None:
+                    self._conversation.stop()
+            elif state.pending and state.state != "ended":
                 self.state = replace(state, turns=state.turns[:-1])
-        if conversation is not None and state.state == "replying":
-            conversation.stop()
 
     def close(self) -> None:
         """Ends the process and the thread, at once."""
@@ -205,17 +207,32 @@ class ChatModel:
             conversation.change(History(tuple(turns)))
         self._held = (turns, self.settings)
 
+    def _begin(self) -> None:
+        """Notes that a reply begins, while nothing else changes."""
+        self._to_stop = False
+        self.state = replace(self.state, state="replying")
+
+    def _spoken(self, conversation: Conversation, said: str) -> Iterator[Piece | Replied]:
+        """The reply; a stop that came before the process knew what to reply to is said again."""
+        with closing(conversation.say(said)) as spoken:  # type: ignore[type-var]
+            for more in spoken:
+                if self._to_stop:
+                    self._to_stop = False
+                    conversation.stop()
+                yield more
+
     def _reply(self) -> None:
-        conversation, turns = self._conversation, self.state.turns
-        if conversation is None or not self.state.pending:
-            return
-        self._change(state="replying")
+        conversation = self._conversation
+        with self._changing:
+            if conversation is None or not self.state.pending:
+                return
+            self._begin()
+            turns = self.state.turns
         before = [part for one in turns[:-1] if one.replied is not None for part in (one.asked, one.reply)]
         try:
             self._give(conversation, before)
-            with closing(conversation.say(turns[-1].asked)) as spoken:  # type: ignore[type-var]
-                for more in spoken:
-                    self._hear(turns, more)
+            for more in self._spoken(conversation, turns[-1].asked):
+                self._hear(turns, more)
         except InputError as error:
             self._refuse(turns, error.message)
             return
@@ -238,16 +255,21 @@ class ChatModel:
         else:
             self._change(turns=(*turns[:-1], replace(turns[-1], refused=why)), state="ready")
 
-    def _alone(self, prompt: str, done: Alone) -> None:
-        conversation, began = self._conversation, self._round
+    def _alone(self, prompt: str, done: Alone, began: int) -> None:
+        conversation = self._conversation
+        with self._changing:
+            if began != self._round:
+                return
+            if conversation is not None:
+                self._begin()
         if conversation is None:
             done(self.state.fault or Message.of(ENDED, why=self.folder))
             return
-        self._change(state="replying")
         try:
             self._give(conversation, (), fresh=True)
             self._held = ((), None)
-            replied = conversation.reply(prompt)
+            *_, replied = self._spoken(conversation, prompt)
+            assert isinstance(replied, Replied)
         except InputError as error:
             if error.message.code == ENDED:
                 self._end(error.message)

@@ -1,9 +1,11 @@
 """A model of a chat, with a process that replies by a rule in place of the engine's."""
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -93,7 +95,7 @@ def test_the_temperature_reaches_the_process(model: ChatModel) -> None:
 
 def test_a_stopped_reply_counts_as_far_as_it_came(model: ChatModel) -> None:
     model.say("slow")
-    until(lambda: model.state.turns[-1].reply.endswith("slow..."))
+    until(lambda: "slow..." in model.state.turns[-1].reply)
     model.stop()
     (reply,) = replies(model)
     assert reply.startswith("0::slow...")
@@ -111,6 +113,38 @@ def test_a_turn_that_waits_for_the_model_can_be_taken_back(model: ChatModel) -> 
     assert ready(model).state == "ready"
     model.say("a")
     assert replies(model)[-1].endswith("::a")
+
+
+@pytest.mark.parametrize("to", [conversation.Conversation.change, conversation.Conversation.say], ids=["change", "say"])
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_stop_at_any_moment_of_a_reply_stops_it(
+    model: ChatModel, monkeypatch: pytest.MonkeyPatch, to: Callable[..., Any], alone: bool
+) -> None:
+    """Also before the process has been asked for the reply."""
+
+    def stop_before(*given: object) -> object:
+        monkeypatch.setattr(conversation.Conversation, to.__name__, to)
+        model.stop()
+        return to(*given)
+
+    until(lambda: model.state.state == "ready")
+    monkeypatch.setattr(conversation.Conversation, to.__name__, stop_before)
+    found: list[Replied | Message] = []
+    model.alone("slow", found.append) if alone else model.say("slow")
+    until(lambda: found or (model.state.turns and not model.state.pending))
+    assert ready(model).state == "ready"
+
+
+def test_a_turn_whose_reply_has_not_begun_can_be_taken_back(model: ChatModel) -> None:
+    ready(model)
+    held = threading.Event()
+    model._jobs.put(lambda: [held.wait(30)].clear())
+    model.say("slow")
+    model.stop()
+    held.set()
+    assert model.state.turns == ()
+    model.say("a")
+    assert replies(model) == ["0::a"]
 
 
 def test_a_turn_that_is_refused_is_shown_and_not_part_of_the_conversation(model: ChatModel) -> None:
@@ -196,7 +230,6 @@ def test_prompts_that_are_abandoned_are_not_answered(model: ChatModel) -> None:
     for prompt in ("slow", "x", "y"):
         model.alone(prompt, found.append)
     until(lambda: model.state.state == "replying")
-    time.sleep(0.05)
     model.abandon()
     until(lambda: model.state.state == "ready")
     model.say("a")
