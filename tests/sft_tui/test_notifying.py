@@ -4,7 +4,6 @@ import json
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -39,11 +38,14 @@ class Server:
     def __init__(self) -> None:
         self.got: list[dict[str, Any]] = []
         self.status = 204
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 outer.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                outer.may_answer.wait(60)
                 self.send_response(outer.status)
                 self.send_header("Location", "/elsewhere")
                 self.send_header("Content-Length", "0")
@@ -60,6 +62,7 @@ class Server:
         self.thread.start()
 
     def close(self) -> None:
+        self.may_answer.set()
         self.http.shutdown()
         self.thread.join()
         self.http.server_close()
@@ -120,16 +123,18 @@ def test_a_command_gets_words_environment_and_json_and_no_shell(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "said", "seconds"),
     [
-        ("no-such-program", "cannot be run"),
-        ("false", "exit code 1"),
-        ("sh -c 'sleep 60'", "was ended"),
-        ("'", "cannot be run"),
+        ("no-such-program", "cannot be run", 60),
+        ("false", "exit code 1", 60),
+        ("sh -c 'sleep 60'", "was ended", 0.3),
+        ("'", "cannot be run", 60),
     ],
 )
-def test_a_command_that_fails_or_hangs_is_said(command: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notifying, "SECONDS", 0.3)
+def test_a_command_that_fails_or_hangs_is_said(
+    command: str, said: str, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifying, "SECONDS", seconds)
     with pytest.raises(InputError, match=said):
         notifying.deliver(command, NOTICE)
 
@@ -195,10 +200,11 @@ def test_a_server_of_another_kind_is_said(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_sender_waits_for_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(notifying.VARIABLE, server.address)
-    began = time.monotonic()
+    server.may_answer.clear()
     process = notifying.begin(NOTICE)
-    assert time.monotonic() - began < 1.0
     assert process is not None
+    assert process.poll() is None
+    server.may_answer.set()
     assert process.wait(60) == 0
     assert server.got[0]["run"] == "sft-small-1"
 

@@ -139,12 +139,15 @@ def test_ranks_that_outlive_another_are_ended(
     assert (end.reason, "Rank 0 " in end.message.what()) == ("failed", True)
 
 
-def test_a_rank_that_makes_no_progress_is_ended_with_its_stack(supervise: Supervised, run_dir: RunDir) -> None:
+def test_a_rank_that_makes_no_progress_is_ended_with_its_stack(
+    supervise: Supervised, run_dir: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "STACKS_SECONDS", 60.0)
     stuck = """
 from engine.process.heartbeat import write_stacks_on_request
 write_stacks_on_request(run_dir.stacks(rank))
-log.write(events.Heartbeat("training", 1))
 def wait_for_the_shelf():
+    log.write(events.Heartbeat("training", 1))
     time.sleep(600)
 wait_for_the_shelf()
 """
