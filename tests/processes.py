@@ -68,6 +68,14 @@ def until(condition: Callable[[], bool], limit: float = LIMIT) -> None:
         time.sleep(0.02)
 
 
+def gone(pid: int) -> bool:
+    """Whether a process has ended, also if nobody has asked how."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def options(settings: Mapping[str, object]) -> list[str]:
     """Settings as options of a command line."""
     return [f"--{name}={value}" for name, value in settings.items()]

@@ -105,10 +105,12 @@ class Ranks:
     def signal(self, number: int, ranks: Sequence[int] | None = None) -> None:
         """Sends a signal to the running ranks, or some of them; their death by it is then attributed to us."""
         for rank in self.running() if ranks is None else ranks:
+            process = self._processes[rank]
+            if process.poll() is not None:  # by itself, since the last `reap`
+                continue
             if number in (signal.SIGKILL, signal.SIGTERM):
                 self._signalled.add(rank)
-            with contextlib.suppress(ProcessLookupError):
-                self._processes[rank].send_signal(number)
+            process.send_signal(number)
 
     def stopped(self, rank: int) -> bool:
         """Whether a rank is suspended by a signal."""

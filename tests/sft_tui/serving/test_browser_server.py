@@ -23,6 +23,7 @@ from engine.contract.texts import LANGS, Lang, say
 from sft_tui.cli import main
 from sft_tui.serving import browser_server
 from sft_tui.serving.browser_server import BrowserServer, Served, host_name, is_allowed, listening
+from tests.processes import gone
 from tests.sft_tui.serving.chromium import LIMIT, browser
 
 TITLED = """(() => {
@@ -96,7 +97,9 @@ def test_a_browser_shows_the_screen_and_its_keys_reach_it(tmp_path: Path) -> Non
                     while not await tab.value("innerHeight === 500 && document.documentElement.scrollHeight === 500"):
                         await asyncio.sleep(0.1)
                 assert all(one.partition("://")[2].startswith("127.0.0.1:") for one in tab.requested), tab.requested
-                assert await tab.value("document.fonts.check('16px \"Roboto Mono\"')")
+                async with asyncio.timeout(LIMIT):
+                    while not await tab.value("document.fonts.check('16px \"Roboto Mono\"')"):
+                        await asyncio.sleep(0.1)
                 other = await chromium.tab(address)
                 await other.until(lambda shown: "? help" in shown)
                 first, second = server.children()
@@ -131,8 +134,8 @@ def test_viewers_end_with_the_server_and_odd_messages_are_ignored(tmp_path: Path
             assert said.json() == ["pong", "here"]
             (viewer,) = server.children()
             server.terminate()
-            await soon(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
-            await soon(lambda: not viewer.is_running())
+            await soon(lambda: gone(server.pid))
+            await soon(lambda: gone(viewer.pid))
 
     asyncio.run(asyncio.wait_for(go(), 3 * LIMIT))
 
@@ -148,7 +151,7 @@ def test_viewers_end_with_a_server_that_is_killed(tmp_path: Path) -> None:
                 assert said.type == aiohttp.WSMsgType.BINARY
             (viewer,) = server.children()
             server.kill()
-            await soon(lambda: viewer.pid not in psutil.pids() or viewer.status() == psutil.STATUS_ZOMBIE)
+            await soon(lambda: gone(viewer.pid))
 
     asyncio.run(asyncio.wait_for(go(), 3 * LIMIT))
 

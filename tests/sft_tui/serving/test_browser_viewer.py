@@ -4,9 +4,7 @@ import signal
 import sys
 from pathlib import Path
 
-import psutil
-
-from tests.processes import run, until
+from tests.processes import gone, run, until
 
 
 def test_it_says_what_starts_it(tmp_path: Path) -> None:
@@ -21,7 +19,7 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     server = "import os, subprocess, sys; print(subprocess.Popen([*sys.argv[1:], str(os.getpid())]).pid)"
     result = run(sys.executable, "-c", server, sys.executable, "-c", viewer, folder=tmp_path)
     (found,) = map(int, result.out.split())
-    until(lambda: found not in psutil.pids() or psutil.Process(found).status() == psutil.STATUS_ZOMBIE, 30)
+    until(lambda: gone(found))
 
 
 def test_it_ends_though_the_server_was_gone_before_it_began(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The processes of an attempt: their environment, how each of them ended, and that nothing of them is left."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -15,7 +16,7 @@ from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from sft_tui.supervise import ranks
 from sft_tui.supervise.ranks import Exit, Ranks
-from tests.processes import until
+from tests.processes import gone, until
 
 Started = Callable[..., Ranks]
 
@@ -74,6 +75,13 @@ def test_ranks_that_we_end_are_marked_so(run_program: Started) -> None:
     assert one.running() == [0]
 
 
+def test_a_rank_that_had_ended_when_we_signalled_ended_by_itself(run_program: Started) -> None:
+    one = run_program("sys.exit(7)")
+    until(lambda: gone(one.pids[0]))
+    one.signal(signal.SIGKILL)
+    assert one.reap() == [Exit(0, 7, False)]
+
+
 def test_the_ranks_get_their_numbers_and_a_meeting_point(run_program: Started, tmp_path: Path) -> None:
     names = [
         "RANK",
@@ -106,8 +114,10 @@ def test_a_single_rank_has_no_launcher_environment(
 
 
 @pytest.fixture
-def subreaper() -> Iterator[None]:
-    """This process adopts orphans, and no more after the test."""
+def subreaper(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process adopts orphans, and no more after the test; what other tests started and still need is spared."""
+    others, clean_up = [child.pid for child in psutil.Process().children()], Ranks.clean_up
+    monkeypatch.setattr(Ranks, "clean_up", lambda one, spared: clean_up(one, [*others, *spared]))
     ranks.adopt_orphans()
     yield
     ctypes.CDLL(None).prctl(ranks.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
@@ -116,11 +126,19 @@ def subreaper() -> Iterator[None]:
 @pytest.mark.usefixtures("subreaper")
 def test_children_of_ranks_are_ended_too(run_program: Started) -> None:
     child = "import time; time.sleep(600)"
+
+    def left() -> list[psutil.Process]:
+        found = []
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):  # another one, which has ended by now
+                found += [process] if child in process.cmdline() else []
+        return found
+
     one = run_program(f"import subprocess\nsubprocess.Popen([sys.executable, '-c', {child!r}], start_new_session=True)")
     all_ended(one)
-    until(lambda: any(child in process.cmdline() for process in psutil.Process().children()), 20)
+    until(lambda: bool(left()))
     one.clean_up(spared=())
-    assert not [process for process in psutil.Process().children(recursive=True) if child in process.cmdline()]
+    assert not left()
 
 
 def test_a_suspended_rank_is_recognized(run_program: Started) -> None:
