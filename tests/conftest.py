@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from engine.contract.texts import compile_catalogues
 from tests import signal_handlers, watchdog
@@ -27,6 +28,9 @@ for variable in [name for name in os.environ if name.startswith("SFT_TUI_") and 
     del os.environ[variable]
 os.environ["SFT_TUI_NOTIFY"] = ""
 watchdog.begin()
+# An example is not wrong because this process had to wait while it was made or tried.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 if "PYTEST_XDIST_WORKER" not in os.environ:  # several writers at once would take each other's file away
     compile_catalogues()  # what is edited is what is tested
 
