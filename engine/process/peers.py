@@ -65,7 +65,8 @@ class PeerWatch:
         self._reported: RankFailed | None = None  # by the rank that failed first
         self._halted = False
         self._outbox: dict[str, str] = {}
-        self._sent, self._wake, self._over = threading.Event(), threading.Event(), threading.Event()
+        self._unsent: list[threading.Event] = []  # one for each call that waits until its value was sent
+        self._wake, self._over = threading.Event(), threading.Event()
         self._ending = threading.Lock()  # held by the thread that ends this process
         self._count = 0
         self._stood = (0, time.monotonic())  # the exchange that this rank waits in, and since when
@@ -224,11 +225,13 @@ class PeerWatch:
     def _beat(self) -> None:
         while not self._over.is_set():
             self._wake.clear()
-            sending, self._count = dict(self._outbox), self._count + 1
+            unsent, self._count = list(self._unsent), self._count + 1
+            sending = dict(self._outbox)  # read last: it has what those wait for
             try:
                 self._exchange(sending)
-                if sending:
-                    self._sent.set()
+                for sent in unsent:
+                    self._unsent.remove(sent)
+                    sent.set()
             except DistStoreError:  # the answer came too late, as after a pause of the network, which now works again
                 pass
             except RuntimeError:  # the store is gone, and with it every sign of life of rank 0
@@ -294,10 +297,11 @@ class PeerWatch:
 
     def _send(self, name: str, value: str) -> None:
         """Has the other thread write to the store, and waits for it, but no longer than `SEND_SECONDS`."""
+        sent = threading.Event()
         self._outbox[name] = value
-        self._sent.clear()
+        self._unsent.append(sent)
         self._wake.set()
-        self._sent.wait(SEND_SECONDS)
+        sent.wait(SEND_SECONDS)
 
     def _spread(self, cause: Cause) -> None:
         """Leaves what rank 0 found to the others; its own end would be the next thing that they find."""

@@ -6,6 +6,7 @@ import pytest
 
 from engine.process import last_words
 from engine.process.last_words import LastWords
+from tests.engine.process.timers import Timers
 from tests.processes import until
 
 LIMIT = 20.0  # seconds
@@ -20,19 +21,30 @@ def left(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     until(lambda: codes != [], LIMIT)  # while it is replaced
 
 
-def test_a_process_ends_in_time_and_says_why(left: list[int], capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
+    found = Timers()
+    monkeypatch.setattr(threading, "Timer", found)
+    return found
+
+
+def test_a_process_ends_in_time_and_says_why(
+    left: list[int], timers: Timers, capfd: pytest.CaptureFixture[str]
+) -> None:
     words = LastWords()
     words.end_within(0.1, "too early")
     words.end_within(0.1, "rank 1 is silent \x1b[31m")
-    until(lambda: left == [1], LIMIT)
+    timers.run_out()
+    assert left == [1]
     assert capfd.readouterr().err == "rank 1 is silent ␛[31m\n"
 
 
-def test_what_was_said_is_not_said_again(left: list[int], capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_was_said_is_not_said_again(left: list[int], timers: Timers, capfd: pytest.CaptureFixture[str]) -> None:
     words = LastWords()
     words.end_within(0.1, "unknown")
     words.say("rank 1 is silent")
-    until(lambda: left == [1], LIMIT)
+    timers.run_out()
+    assert left == [1]
     assert capfd.readouterr().err == "rank 1 is silent\n"
 
 

@@ -14,13 +14,15 @@ from torch.distributed import DistStoreError, PrefixStore, TCPStore  # type: ign
 from engine.contract.events import RankFailed, RunEnded
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader, EventWriter
-from engine.process import connections, peers
+from engine.process import connections, peers, signs
 from engine.process.heartbeat import RankStatus
 from engine.process.peers import PeerWatch
 from engine.process.signs import LEAST_SECONDS, longest_exchange
+from tests.engine.process.timers import Timers
 from tests.processes import until
 
 LIMIT = 30.0  # seconds
+UNHEARD, DEAD = 100.0, 1000.0  # seconds of silence, after which a rank is missed if a connection broke, and in any case
 NODES = ["ash", "oak", "elm"]
 
 
@@ -34,18 +36,49 @@ class Rank(SimpleNamespace):
         """The ends in its stream."""
         return [r.event for r in EventReader(self.path).poll() if isinstance(r.event, RunEnded)]
 
-    def die(self) -> None:
-        """Is gone: from here on it gives no sign."""
+    def fall_silent(self) -> None:
+        """Gives no sign from here on."""
         self.watch.stop(in_order=False)
         self.watch._beating.join(LIMIT)
 
+    def be_missed(self, seconds: float) -> None:
+        """Has been silent for so long, as those find who watch it, and have read its last sign."""
+        rank = self.world.rank
+        last = PrefixStore("x", self.server).get(str(rank)).decode()
+        for one in self.all_ranks:
+            known = one.watch._signs
+            if one.watch._over.is_set() or rank not in known._signs:
+                continue
+            until(lambda known=known: known._signs[rank] == last, LIMIT)  # type: ignore[misc]
+            with known._one_at_a_time:
+                known._at[rank] -= seconds
+
+    def die(self, seconds: float = 0.0) -> None:
+        """Is gone, so long ago."""
+        self.fall_silent()
+        self.be_missed(seconds)
+
 
 @pytest.fixture
-def left(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The exit codes of processes that would have ended; everything is as quick as it can be."""
-    quick = {"BEAT_SECONDS": 0.05, "LOOK_SECONDS": 0.02, "SILENT_SECONDS": 1.0, "BROKEN_SECONDS": 0.5}
-    for name, seconds in {**quick, "CAUSE_SECONDS": 5.0, "SPREAD_SECONDS": 0.3}.items():
+def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
+    """Those by which a process would end in time: a real one would print its last words during another test."""
+    found = Timers()
+    monkeypatch.setattr(threading, "Timer", found)
+    return found
+
+
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch, timers: Timers) -> list[int]:
+    """The exit codes of processes that would have ended.
+
+    All is as quick as it can be, but for limits: no rank is missed because this machine is busy, but one that is dead.
+    """
+    quick = {"BEAT_SECONDS": 0.05, "LOOK_SECONDS": 0.02, "SPREAD_SECONDS": 0.1}
+    long = {"SILENT_SECONDS": 500.0, "BROKEN_SECONDS": 50.0, "CAUSE_SECONDS": LIMIT, "SEND_SECONDS": LIMIT}
+    for name, seconds in {**quick, **long}.items():
         monkeypatch.setattr(peers, name, seconds)
+    monkeypatch.setattr(signs, "PAUSE_SECONDS", 500.0)
+    del timers  # in their place
     codes: list[int] = []
     monkeypatch.setattr(os, "_exit", codes.append)
     return codes
@@ -74,14 +107,14 @@ def ranks(make_run: Callable[..., RunDir], left: list[int]) -> Iterator[Callable
             own = TCPStore("127.0.0.1", store.port, is_master=False, wait_for_workers=False)
             watch = PeerWatch(world, run_dir, log, PrefixStore("x", own))
             watch.announce()
-            begun.append(Rank(path=path, watch=watch, world=world, log=log, server=store))
+            begun.append(Rank(path=path, watch=watch, world=world, log=log, server=store, all_ranks=begun))
         for one in begun:
             one.watch.start()
         return begun
 
     yield start
     for one in begun:
-        one.die()
+        one.fall_silent()
         one.log.close()
 
 
@@ -95,7 +128,7 @@ Start = Callable[[int], list[Rank]]
 def test_a_machine_that_falls_silent_ends_the_run_by_name(ranks: Start, left: list[int]) -> None:
     first, second = ranks(2)
     first.world.rank_status.phase = "training"
-    second.die()
+    second.die(DEAD)
     until(lambda: left == [1], LIMIT)
     (end,) = first.ends()
     assert (end.reason, end.exit_code, end.message.code) == ("machine_lost", 1, "ended_silent_machine")
@@ -105,19 +138,21 @@ def test_a_machine_that_falls_silent_ends_the_run_by_name(ranks: Start, left: li
 
 def test_the_others_certify_that_the_first_rank_is_silent(ranks: Start, left: list[int]) -> None:
     first, second = ranks(2)
-    first.die()
+    first.die(DEAD)
     until(lambda: left == [1], LIMIT)
     (end,) = second.ends()
     assert (end.reason, end.message.args["rank"], end.message.args["node"]) == ("machine_lost", 0, "ash")
 
 
-def test_ranks_that_live_are_left_alone_however_long_they_compute(
-    ranks: Start, left: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(peers, "SILENT_SECONDS", 3.0)  # a busy machine may let no thread run for a second
+def test_ranks_that_live_are_left_alone_however_long_they_compute(ranks: Start, left: list[int]) -> None:
     watched = ranks(2)
-    began = time.monotonic()
-    until(lambda: time.monotonic() - began > peers.SILENT_SECONDS + 1, LIMIT)
+    for _ in range(4):  # each time almost half of what would be too long, and together almost twice that
+        for one in watched:
+            (rank,), known = one.watch._watched, one.watch._signs
+            with known._one_at_a_time:
+                known._at[rank] -= 0.45 * peers.SILENT_SECONDS
+                at = known._at[rank]
+            until(lambda known=known, rank=rank, at=at: known._at[rank] > at, LIMIT)  # type: ignore[misc]
     assert left == []
     assert [one.ends() for one in watched] == [[], []]
 
@@ -125,7 +160,6 @@ def test_ranks_that_live_are_left_alone_however_long_they_compute(
 def test_a_rank_counts_on_after_a_pause_of_the_network(
     ranks: Start, left: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "SILENT_SECONDS", 60.0)
     _, second = ranks(2)
     exchange, late = second.watch._exchange, [DistStoreError("wait timeout after 30000ms")]
 
@@ -144,17 +178,43 @@ def test_a_rank_counts_on_after_a_pause_of_the_network(
 def test_a_rank_that_ends_in_order_does_not_end_the_others(ranks: Start, left: list[int]) -> None:
     first, second = ranks(2)
     second.watch.stop(in_order=True)
-    began = time.monotonic()
-    until(lambda: time.monotonic() - began > 2 * peers.SILENT_SECONDS, LIMIT)
+    until(lambda: first.watch._signs._signs[1] == signs.GONE, LIMIT)
+    assert first.watch._lost(limit=0.0) is None
     assert (left, first.ends()) == ([], [])
+
+
+def test_an_end_in_order_is_said_though_another_word_is_on_its_way(
+    ranks: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store, or the network to it, is slow: it still takes what this rank reported before."""
+    _, second = ranks(2)
+    exchange, begun, held = second.watch._exchange, threading.Event(), threading.Event()
+
+    def slow(sending: dict[str, str]) -> None:
+        began = begun.is_set()
+        begun.set()
+        held.wait(LIMIT)
+        if not began or not second.watch._over.wait(0.3):  # in which this process might have ended
+            exchange(sending)
+
+    second.watch.report(stopped(1))
+    monkeypatch.setattr(second.watch, "_exchange", slow)
+    until(begun.is_set, LIMIT)
+    ending = threading.Thread(target=second.watch.stop, kwargs={"in_order": True})
+    ending.start()
+    until(lambda: "1" in second.watch._outbox, LIMIT)
+    held.set()
+    ending.join(LIMIT)
+    assert PrefixStore("x", second.server).get("1").decode() == signs.GONE
 
 
 def test_a_checkpoint_that_is_being_written_is_completed(ranks: Start, left: list[int]) -> None:
     first, second = ranks(2)
     first.world.rank_status.phase = "saving"
-    second.die()
+    second.die(DEAD)
+    until(first.watch._ending.locked, LIMIT)
     began = time.monotonic()
-    until(lambda: time.monotonic() - began > 2 * peers.SILENT_SECONDS, LIMIT)
+    until(lambda: time.monotonic() - began > 10 * peers.LOOK_SECONDS, LIMIT)
     assert (left, first.ends()) == ([], [])
     with first.world.rank_status.waiting_for_others():
         until(lambda: left == [1], LIMIT)
@@ -163,7 +223,7 @@ def test_a_checkpoint_that_is_being_written_is_completed(ranks: Start, left: lis
 
 def test_a_broken_connection_names_the_silent_rank(ranks: Start) -> None:
     first, _, third = ranks(3)
-    third.die()
+    third.die(UNHEARD)
     assert first.watch.certify(failure(0, waiting=True))
     (end,) = first.ends()
     assert (end.message.args["rank"], end.message.args["node"]) == (2, "elm")
@@ -173,7 +233,7 @@ def test_a_broken_connection_names_the_silent_rank(ranks: Start) -> None:
 def test_a_rank_leaves_the_certificate_to_the_first(ranks: Start) -> None:
     """It writes none itself; what the first rank found reaches it."""
     first, second, third = ranks(3)
-    third.die()
+    third.die(UNHEARD)
     assert first.watch.certify(failure(0, waiting=True))
     assert second.watch.certify(failure(1, waiting=True))
     assert (len(first.ends()), second.ends()) == (1, [])
@@ -205,7 +265,7 @@ def test_a_stop_by_a_launcher_that_missed_a_machine_is_its_loss(ranks: Start, go
     """torchrun with --rdzv-backend=c10d signals its ranks when the machine of the endpoint is gone."""
     watched = ranks(2)
     dead, alive = watched[gone], watched[1 - gone]
-    dead.die()
+    dead.die(UNHEARD)
     assert alive.watch.stopped(stopped(1 - gone), time.monotonic())
     (end,) = alive.ends()
     assert (end.reason, end.message.args["node"]) == ("machine_lost", NODES[gone])
@@ -226,14 +286,14 @@ def test_a_sign_asked_for_before_a_stop_proves_no_life_after_it(ranks: Start, mo
     until(asked.is_set, LIMIT)
     count, at = second.watch._count, time.monotonic()
     until(lambda: second.watch._count > count + 1, LIMIT)
-    second.die()
+    second.fall_silent()
     held.set()
+    second.be_missed(UNHEARD)
     assert first.watch.stopped(stopped(0), at)
     assert [end.reason for end in first.ends()] == ["machine_lost"]
 
 
-def test_a_stop_is_believed_while_all_other_ranks_live(ranks: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "BROKEN_SECONDS", 4.0)  # on a busy machine
+def test_a_stop_is_believed_while_all_other_ranks_live(ranks: Start) -> None:
     first, second = ranks(2)
     assert not second.watch.stopped(stopped(1), time.monotonic())
     assert not first.watch.stopped(stopped(0), time.monotonic())
@@ -244,11 +304,9 @@ def test_a_stop_is_believed_if_another_rank_was_stopped_first(ranks: Start) -> N
     """Which has ended since, and gives no sign any more."""
     first, second = ranks(2)
     second.watch.report(stopped(1))
-    second.die()
+    second.die(UNHEARD)
     until(lambda: first.watch._reported is not None, LIMIT)
-    began = time.monotonic()
-    until(lambda: time.monotonic() - began > 1.2 * peers.BROKEN_SECONDS, LIMIT)
-    assert not first.watch.stopped(stopped(0), began)
+    assert not first.watch.stopped(stopped(0), time.monotonic())
     assert first.ends() == []
 
 
@@ -267,7 +325,7 @@ def test_ranks_that_are_all_stopped_at_once_believe_each_other(ranks: Start, siz
 def test_a_machine_that_is_gone_is_named_though_another_rank_stops(ranks: Start) -> None:
     """The launchers of both others miss it, and that of rank 1 first; rank 0 is the one that watches all."""
     first, second, third = ranks(3)
-    third.die()
+    third.die(UNHEARD)
     began = time.monotonic()
     second.watch.report(stopped(1))
     until(lambda: first.watch._reported is not None, LIMIT)
@@ -292,11 +350,8 @@ ODD = [
 
 
 @pytest.mark.parametrize("said", ODD)
-def test_anything_on_the_store_is_survived(
-    ranks: Start, left: list[int], said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_anything_on_the_store_is_survived(ranks: Start, left: list[int], said: str) -> None:
     """Any program that reaches its port can write there."""
-    monkeypatch.setattr(peers, "SILENT_SECONDS", 60.0)
     first, second = ranks(2)
     store = PrefixStore("x", first.server)
     for name in (peers.SILENT, peers.STILL, peers.FAILED):
@@ -317,24 +372,32 @@ def stand_still(watched: list[Rank], exchange: int = 7) -> None:
 
 
 @pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch, left: list[int]) -> None:
-    """No exchange may take longer than a moment."""
+def longest(monkeypatch: pytest.MonkeyPatch, left: list[int]) -> list[float]:
+    """The seconds that an exchange may take: a moment; ranks look sooner who does not answer them."""
     del left  # with its other times
-    monkeypatch.setattr(peers, "longest_exchange", lambda _expected: 0.6)
-    monkeypatch.setattr(peers, "SILENT_SECONDS", 60.0)
+    found = [0.6]
+    monkeypatch.setattr(peers, "longest_exchange", lambda _expected: found[0])
     monkeypatch.setattr(peers, "UNANSWERED_SECONDS", 0.1)
+    return found
 
 
-@pytest.mark.usefixtures("at_once")
 def test_a_connection_that_fails_between_two_others_ends_the_run_by_name(
-    ranks: Start, left: list[int], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ranks: Start,
+    left: list[int],
+    longest: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    longest[0] = LIMIT
     monkeypatch.setattr(PeerWatch, "_others", lambda watch: {"10.0.0.9": 2 - 2 * (watch._world.rank == 2)})
     monkeypatch.setattr(connections, "unanswered", lambda: {"10.0.0.9", "10.7.7.7"})
     watched = ranks(3)
     stand_still(watched)
-    until(lambda: len(left) == 3, LIMIT)
     first, second, third = watched
+    said = first.watch._signs._signs  # with the ranks that do not answer
+    until(lambda: bool(first.watch._unanswered) and all(len(one.split()) == 3 for one in said.values()), LIMIT)
+    longest[0] = 0.0
+    until(lambda: len(left) == 3, LIMIT)
     (end,) = first.ends()
     assert (end.reason, end.exit_code, end.message.code) == ("link_lost", 1, "ended_stood_still")
     assert "All 3 processes have waited in one exchange" in end.message.what()
@@ -345,7 +408,7 @@ def test_a_connection_that_fails_between_two_others_ends_the_run_by_name(
     assert capfd.readouterr().err.count("have waited in one exchange") == 3
 
 
-@pytest.mark.usefixtures("at_once")
+@pytest.mark.usefixtures("longest")
 def test_where_no_rank_knows_more_all_machines_are_named(ranks: Start, left: list[int]) -> None:
     watched = ranks(2)
     stand_still(watched)
@@ -354,7 +417,7 @@ def test_where_no_rank_knows_more_all_machines_are_named(ranks: Start, left: lis
     assert "The connection between some of the machines is broken (ash, oak)" in end.message.what()
 
 
-@pytest.mark.usefixtures("at_once")
+@pytest.mark.usefixtures("longest")
 def test_a_rank_that_still_computes_is_waited_for(ranks: Start, left: list[int]) -> None:
     watched = ranks(3)
     stand_still(watched[:2])
@@ -385,19 +448,25 @@ def test_a_slow_exchange_is_waited_for(ranks: Start, left: list[int], monkeypatc
 
 
 def test_an_end_that_cannot_be_written_is_printed_in_time(
-    ranks: Start, left: list[int], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ranks: Start, left: list[int], timers: Timers, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The run's folder may be on the machine that is gone."""
-    monkeypatch.setattr(peers, "WRITE_SECONDS", 0.2)
-    monkeypatch.setattr(peers, "CAUSE_SECONDS", 0.8)
     first, second = ranks(2)
-    stuck = threading.Event()
-    monkeypatch.setattr(first.watch, "_log", SimpleNamespace(write=lambda _end: stuck.wait(LIMIT)))
+    stuck, writing = threading.Event(), threading.Event()
+
+    def write(_end: RunEnded) -> None:
+        writing.set()
+        stuck.wait(LIMIT)
+
+    monkeypatch.setattr(first.watch, "_log", SimpleNamespace(write=write))
     monkeypatch.setattr(RunDir, "read_record", lambda _: stuck.wait(LIMIT))
-    second.die()
+    second.die(UNHEARD)
     certifying = threading.Thread(target=first.watch.certify, args=(failure(0, waiting=True),), daemon=True)
     certifying.start()
-    until(lambda: 1 in left, LIMIT)
+    until(writing.is_set, LIMIT)
+    assert left == []
+    timers.run_out()
+    assert left == [1]
     assert "Rank 1 on oak gave no sign of life" in capfd.readouterr().err
     stuck.set()
     certifying.join(LIMIT)
@@ -406,7 +475,7 @@ def test_an_end_that_cannot_be_written_is_printed_in_time(
 def test_an_end_says_what_it_was_given_of_the_run(ranks: Start, make_run: Callable[..., RunDir]) -> None:
     first, second = ranks(2)
     first.watch.about(make_run(processes=2).read_record(), lambda: 41)
-    second.die()
+    second.die(DEAD)
     until(lambda: first.ends() != [], LIMIT)
     (end,) = first.ends()
     assert (end.message.args["step"], end.message.args["resume_option"]) == (41, "--resume")
@@ -415,7 +484,7 @@ def test_an_end_says_what_it_was_given_of_the_run(ranks: Start, make_run: Callab
 def test_an_exchange_that_nccl_gave_up_names_the_silent_rank(ranks: Start, left: list[int]) -> None:
     """Its main thread waits for the GPU and would never raise an error."""
     first, second = ranks(2)
-    second.die()
+    second.die(UNHEARD)
     first.world.exchange_failed = lambda: True
     until(lambda: left == [1], LIMIT)
     (end,) = first.ends()
