@@ -60,7 +60,8 @@ def test_work_is_done_in_order_by_one_thread() -> None:
     assert len({thread.result(60) for thread in threads}) == 1
 
 
-def test_an_error_in_the_work_is_the_tokenizers() -> None:
+def test_an_error_in_the_work_is_the_tokenizers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded, "POLL_SECONDS", 10.0)
     with pytest.raises(InputError, match=r"some/tokenizer.*too odd"):
         done_in_time(lambda: int("too odd"), "some/tokenizer", 0)
 

@@ -109,9 +109,10 @@ def test_a_second_signal_ends_the_job_unless_it_is_an_echo_of_the_first(
     monkeypatch: pytest.MonkeyPatch, status: RankStatus, stop_flag: StopFlag, seconds: float, progress: int, ends: bool
 ) -> None:
     """A terminal's Ctrl-C comes twice under a launcher, and is handled late where a long product is being computed."""
-    now = time.monotonic()
+    clock = [time.monotonic()]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     os.kill(os.getpid(), signal.SIGTERM)
-    monkeypatch.setattr(time, "monotonic", lambda: now + seconds)
+    clock[0] += seconds
     status.progress += progress
     with pytest.raises(TerminatedError) if ends else contextlib.nullcontext():
         os.kill(os.getpid(), signal.SIGTERM)

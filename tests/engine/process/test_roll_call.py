@@ -13,7 +13,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from engine.contract import environment
 from engine.contract.messages import InputError
 from engine.process import roll_call
-from engine.process.roll_call import Awaited, Pace, called
+from engine.process.roll_call import Awaited, Pace, _RollCall, called
 
 LIMIT = 30.0  # seconds
 KEPT: list[object] = []  # stores, until all have met, as a world does
@@ -21,12 +21,18 @@ KEPT: list[object] = []  # stores, until all have met, as a world does
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nobody waits for long."""
-    monkeypatch.setattr(roll_call, "LIMIT_SECONDS", 0.6)
+    """Nobody looks seldom."""
+    monkeypatch.setattr(roll_call, "LIMIT_SECONDS", LIMIT)
     monkeypatch.setattr(roll_call, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(roll_call, "SPREAD_SECONDS", 0.15)
     yield
     KEPT.clear()
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank that meets nobody does not wait for long."""
+    monkeypatch.setattr(roll_call, "LIMIT_SECONDS", 0.3)
 
 
 @pytest.fixture
@@ -63,8 +69,7 @@ def test_ranks_that_have_all_come_continue(port: str) -> None:
     assert met(*(place(rank, 3, port) for rank in (0, 1, 2))) == [None] * 3
 
 
-def test_a_rank_that_comes_late_is_waited_for_by_name(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roll_call, "LIMIT_SECONDS", LIMIT)
+def test_a_rank_that_comes_late_is_waited_for_by_name(port: str) -> None:
     seen: list[Awaited] = []
     come = threading.Event()
 
@@ -84,13 +89,30 @@ def test_a_rank_that_comes_late_is_waited_for_by_name(port: str, monkeypatch: py
     assert "缺少进程：2" in seen[0].message().text("zh")
 
 
-def test_ranks_that_never_come_are_named_on_all_machines(port: str) -> None:
-    ends = met(place(0, 4, port), place(2, 4, port))
+def test_ranks_that_never_come_are_named_on_all_machines(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rank 0 gives up once rank 2 has come, and its store lives until that has read so."""
+    opened, late = _RollCall._opened, _RollCall._late
+    come = threading.Event()
+
+    def kept(call: _RollCall) -> TCPStore | None:
+        KEPT.append(store := opened(call))
+        return store
+
+    def report(awaited: Awaited) -> None:
+        if awaited.missing == (1, 3):
+            come.set()
+
+    monkeypatch.setattr(_RollCall, "_opened", kept)
+    monkeypatch.setattr(
+        _RollCall, "_late", lambda call, more=0.0: late(call, more) or (come.is_set() and call._rank == 0)
+    )
+    ends = met(place(0, 4, port), place(2, 4, port), report=report)
     for end in ends:
         assert isinstance(end, InputError)
         assert (end.message.code, end.message.args["absent"]) == ("meeting_incomplete", "1, 3")
 
 
+@pytest.mark.usefixtures("soon")
 def test_a_rank_0_that_never_comes_is_not_waited_for_without_end(port: str) -> None:
     (end,) = met(place(1, 2, port))
     assert isinstance(end, InputError)
@@ -99,8 +121,7 @@ def test_a_rank_0_that_never_comes_is_not_waited_for_without_end(port: str) -> N
     assert "firewall" in end.message.fix()
 
 
-def test_a_rank_0_that_ended_is_not_waited_for(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roll_call, "LIMIT_SECONDS", LIMIT)
+def test_a_rank_0_that_ended_is_not_waited_for(port: str) -> None:
     there = threading.Event()
 
     def main_leaves(awaited: Awaited) -> None:
@@ -121,7 +142,6 @@ def test_a_port_that_is_taken_is_left_to_the_meeting() -> None:
 
 
 def test_a_rank_0_that_cannot_reach_itself_yet_tries_again(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roll_call, "LIMIT_SECONDS", LIMIT)
     refused = iter([RuntimeError("The client socket has failed to connect")])
 
     def store(*where: Any, **how: Any) -> TCPStore:
@@ -134,6 +154,7 @@ def test_a_rank_0_that_cannot_reach_itself_yet_tries_again(port: str, monkeypatc
     assert next(refused, None) is None
 
 
+@pytest.mark.usefixtures("soon")
 def test_a_rank_0_that_cannot_reach_itself_says_so_in_the_end(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def store(*_where: Any, **_how: Any) -> TCPStore:
         raise RuntimeError("The client socket has failed to connect")
@@ -159,6 +180,7 @@ def test_ranks_of_a_supervisor_are_not_called(size: str) -> None:
     assert called({"WORLD_SIZE": "1"}, silent) is None
 
 
+@pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("said", ["[", "7", "[1, 3]"])
 def test_anything_on_the_store_is_survived(port: str, said: str) -> None:
     store = TCPStore("127.0.0.1", int(port), is_master=True, wait_for_workers=False)
