@@ -11,10 +11,10 @@ from engine.contract.facts import TokenizerFacts
 from engine.contract.messages import InputError, Message
 from engine.contract.model_reports import ShownModel, TemplateFacts
 from engine.contract.requests import ShowRequest
-from engine.data import bounded
 from engine.inspecting import data_facts, shown_model
 from engine.obtaining.gguf_file import read
 from engine.obtaining.gguf_tokenizer import tokenizer_of
+from tests.engine.data.chat.stuck import stuck_templates
 from tests.gguf_files import TEMPLATE, TOKENS, small_llama, write_gguf
 
 DROPS = (
@@ -86,18 +86,22 @@ def test_a_template_that_drops_thoughts_is_noticed(llama: Path, tmp_path: Path) 
         (None, "chat_template_missing"),
         ("{% for", "chat_template_bad"),
         ("{{ 9 ** (9 ** 9) }}", "chat_template_bad"),
-        ("{% for i in range(3000) %}{% for j in range(9000) %}{% endfor %}{% endfor %}", "chat_template_bad"),
         ("{{ raise_exception('no') }}", "template_refuses_talk"),
     ],
 )
-def test_a_template_that_cannot_be_used_says_why(
-    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str | None, code: str
-) -> None:
-    monkeypatch.setattr(bounded, "POLLS", 1)
+def test_a_template_that_cannot_be_used_says_why(llama: Path, tmp_path: Path, template: str | None, code: str) -> None:
     found = shown(with_template(llama, tmp_path, template))
     assert isinstance(found.template, Message)
     assert found.template.code == code
     assert found.template.text("zh") != found.template.text("en")
+
+
+def test_a_template_that_never_ends_says_so(llama: Path, tmp_path: Path) -> None:
+    with stuck_templates():
+        found = shown(with_template(llama, tmp_path, "{{ messages[0].content }}"))
+    assert isinstance(found.template, Message)
+    assert found.template.code == "chat_template_bad"
+    assert "may never end" in found.template.what()
 
 
 def test_each_way_of_training_has_its_memory_and_its_settings(llama: Path) -> None:

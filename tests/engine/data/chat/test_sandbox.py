@@ -5,11 +5,12 @@ from functools import partial
 import pytest
 
 from engine.contract.messages import InputError
-from engine.data import bounded
 from engine.data.bounded import done_in_time
 from engine.data.chat.templates import ChatTemplate
 from engine.data.shapes.account import RefusedError
 from tests.engine.data.chat.kinds import byte_tokenizer
+from tests.engine.data.chat.stuck import LIMIT, give_up_once
+from tests.processes import until
 
 TALK = [{"role": "user", "content": "Hi"}]
 
@@ -52,12 +53,12 @@ def test_what_python_refuses_to_compute_is_the_reason(text: str, why: str) -> No
 
 
 def test_the_sum_of_many_lists_can_be_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounded, "POLLS", 1)
-    monkeypatch.setattr(bounded, "POLL_SECONDS", 0.05)
     slow = template("{{ ([[0]] * 20000) | sum(start=[]) | length }}")
+    give_up_once(lambda: bool(slow.at_work()), monkeypatch)
     with pytest.raises(InputError) as refused:
         done_in_time(partial(slow.render, TALK, None, prompt=False), "model", 0, slow.at_work)
     assert "may never end" in refused.value.message.what()
+    until(lambda: not slow.at_work(), LIMIT)  # while it is, it limits the memory of this process
 
 
 @pytest.mark.parametrize(
