@@ -18,7 +18,7 @@ from tests.faults.untrusted_runs import UntrustedRuns, no_code_is_copied
 from tests.processes import until
 
 SHARED_MEMORY = Path("/dev/shm")
-PATIENCE = 10.0  # seconds a process that was killed may take to be gone
+PATIENCE = 60.0  # seconds a process that was killed may take to be gone
 
 
 @pytest.fixture(scope="session")

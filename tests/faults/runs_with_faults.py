@@ -19,7 +19,7 @@ from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 from sft_tui import runs, starting
 from sft_tui.starting import Started
-from tests.processes import until
+from tests.processes import LIMIT, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,8 +63,8 @@ class Runs:
 
     def ended(self, started: Started) -> events.RunEnded:
         """The end of the attempt, once no process of it is left."""
-        until(lambda: started.supervisor.poll() is not None, 120)
-        until(lambda: not self.look().alive, 60)
+        until(lambda: started.supervisor.poll() is not None, LIMIT)
+        until(lambda: not self.look().alive, LIMIT)
         end = self.look().state.ended
         assert end is not None
         return end

@@ -15,7 +15,7 @@ import pytest
 from engine.training import checkpoint
 from tests.faults.runs_with_faults import ROOT, Runs
 from tests.faults.scenarios import ScenarioTable
-from tests.processes import kill_tree, options, until
+from tests.processes import LIMIT, kill_tree, options, until
 
 SWITCHES = ["--is_finetune=True", "--use_small_config=True"]
 
@@ -56,10 +56,10 @@ def ranks(one: Runs) -> list[psutil.Process]:
 def test_ranks_that_lose_their_launcher_save_and_leave(one: Runs, table: ScenarioTable) -> None:
     launcher = launched(one, save_steps=1000, epochs=2000)
     try:
-        until(one.trains(1, 3), 120)
+        until(one.trains(1, 3), LIMIT)
         launcher.send_signal(signal.SIGKILL)
         launcher.wait(10)
-        until(lambda: not ranks(one), 60)
+        until(lambda: not ranks(one), LIMIT)
         end = one.look().state.ended
         assert end is not None
         step = one.output.checkpoint_steps()[0]
@@ -71,7 +71,7 @@ def test_ranks_that_lose_their_launcher_save_and_leave(one: Runs, table: Scenari
         kill_tree(launcher)
     again = launched(one, "--is_keep_training=True", save_steps=1000, epochs=2000)
     try:
-        until(one.trains(2, 2), 120)
+        until(one.trains(2, 2), LIMIT)
         one.run_dir.request_stop()
         again.wait(60)  # with 1 where a rank left an evaluation first: that is how the launcher comes to end the other
     finally:

@@ -16,7 +16,7 @@ from engine.training import checkpoint
 from tests.engine.models.causal.small import chatty
 from tests.faults.runs_with_faults import Runs
 from tests.faults.scenarios import ScenarioTable
-from tests.processes import end_runs, until
+from tests.processes import LIMIT, end_runs, until
 
 TWO: dict[str, Any] = {"num_processes": 2, "gradient_accumulation_steps": 4}
 NewRuns = Callable[[str], Runs]
@@ -28,7 +28,7 @@ def new_runs(tmp_path: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.
 
     def make(name: str) -> Runs:
         (tmp_path / name).mkdir()
-        return Runs(tmp_path / name, {**tiny_settings, "hang_seconds": 5}, monkeypatch)
+        return Runs(tmp_path / name, tiny_settings, monkeypatch)
 
     yield make
     end_runs(tmp_path)
@@ -45,6 +45,7 @@ REASONS = {
     "gpu_memory": ("out_of_gpu_memory", "2.15 GB more was needed, and 1.34 GB of its 12.63 GB were free"),
     "gpu": ("gpu_failed", "unspecified launch failure"),
 }
+HANGS: dict[str, Any] = {"hang_seconds": 5}
 SLOW = ("exit", "crash", "stop", "gpu_memory", "gpu")
 ONCE = [(what, number % 2, 3) for number, what in enumerate(REASONS) if what not in SLOW]
 AGAIN = [(what, rank, 3) for what in SLOW for rank in (0, 1)]
@@ -56,7 +57,8 @@ AGAIN += [(what, 1 - rank, step) for what, rank, step in ONCE] + [
 def blamed(new_runs: NewRuns, table: ScenarioTable, what: str, rank: int, step: int) -> None:
     """Runs with the fault and checks whom the certificate blames, and that the run can continue."""
     one = new_runs("run")
-    end = one.ended(one.start({"what": what, "rank": rank, "step": step}, **TWO))
+    soon = HANGS if what in ("sleep", "stop") else {}  # what only takes long does not hang
+    end = one.ended(one.start({"what": what, "rank": rank, "step": step}, **TWO, **soon))
     reason, words = REASONS[what]
     right = end.reason == reason and f"Rank {rank}" in end.message.what() and words in end.message.what()
     table.add("a rank raises, leaves early, is killed, hangs or is stopped", 1, not right)
@@ -90,7 +92,7 @@ def test_the_rank_that_failed_is_named_at_any_step(
 def test_of_a_divided_model_the_rank_that_hangs_is_named(new_runs: NewRuns, tmp_path: Path, rank: int) -> None:
     """The other one waits for it in the middle of a layer."""
     one = new_runs("run")
-    divided = {**chatty(tmp_path, "llama"), "shard": "full", "num_processes": 2}
+    divided = {**chatty(tmp_path, "llama"), "shard": "full", "num_processes": 2, **HANGS}
     end = one.ended(one.start({"what": "sleep", "rank": rank, "step": 3}, **divided))
     assert end.reason == "hung"
     assert f"Rank {rank}" in end.message.what(), end
@@ -135,11 +137,11 @@ def killed_again_and_again(new_runs: NewRuns, table: ScenarioTable, tries: int, 
     count = dict.fromkeys(VICTIMS, 0)
     for number in range(tries):
         name = list(VICTIMS)[number % len(VICTIMS)]
-        until(cut.trains(number + 1), 60)
+        until(cut.trains(number + 1), LIMIT)
         deadline = time.monotonic() + chance.uniform(0, 0.4)
         until(lambda end=deadline: time.monotonic() > end, 5)  # type: ignore[misc]
         if number % 2 == 0:
-            until(lambda: inside_a_save(cut) or not cut.look().alive, 60)
+            until(lambda: inside_a_save(cut) or not cut.look().alive, LIMIT)
         VICTIMS[name](cut)
         cut.ended(started)
         count[name] += 1
@@ -190,7 +192,7 @@ def test_two_ranks_whose_supervisor_is_killed_save_and_resume(new_runs: NewRuns,
     whole, cut = new_runs("whole"), new_runs("cut")
     assert whole.ended(whole.start(**TWO, epochs=6)).reason == "finished"
     started = cut.start(**TWO, epochs=6, save_steps=1000)
-    until(cut.trains(1, 3), 60)
+    until(cut.trains(1, 3), LIMIT)
     cut.kill("supervisor")
     killed_at = time.monotonic()
     end = cut.ended(started)
@@ -208,7 +210,7 @@ def test_a_signal_to_the_supervisor_saves_and_stops(
 ) -> None:
     one = new_runs("run")
     started = one.start(epochs=2000, save_steps=100_000)
-    until(one.trains(1, 3), 60)
+    until(one.trains(1, 3), LIMIT)
     one.kill("supervisor", signal.SIGHUP)  # does nothing
     one.kill("supervisor", number)
     end = one.ended(started)
@@ -241,7 +243,7 @@ def shut_down_again_and_again(new_runs: NewRuns, table: ScenarioTable, tries: in
     chance, one, lost = random.Random(5), new_runs("run"), 0
     for number in range(tries):
         started = one.resume() if number else one.start(**TWO, epochs=2000, save_steps=100_000)
-        until(one.trains(number + 1, 2), 60)
+        until(one.trains(number + 1, 2), LIMIT)
         deadline = time.monotonic() + chance.uniform(0, 0.3)
         until(lambda end=deadline: time.monotonic() > end, 5)  # type: ignore[misc]
         ORDERS[number % len(ORDERS)](one)
@@ -263,8 +265,8 @@ def test_twenty_shutdowns_save_twenty_times(new_runs: NewRuns, table: ScenarioTa
 
 def test_a_shutdown_while_the_trainer_starts_is_a_stop(new_runs: NewRuns, table: ScenarioTable) -> None:
     one = new_runs("run")
-    started = one.start()
-    until(lambda: one.run_dir.processes.exists(), 60)
+    started = one.start(epochs=2000)
+    until(lambda: one.run_dir.processes.exists(), LIMIT)
     whole_group(one)
     end = one.ended(started)
     table.add("SIGTERM to every process while it starts", 1, end.reason != "stopped")
@@ -274,13 +276,13 @@ def test_a_shutdown_while_the_trainer_starts_is_a_stop(new_runs: NewRuns, table:
 def test_readings_of_every_rank_and_the_host_are_in_the_stream(new_runs: NewRuns) -> None:
     one = new_runs("run")
     started = one.start(**TWO, epochs=2000)
-    until(one.trains(1, 1), 60)
+    until(one.trains(1, 1), LIMIT)
     reader = EventReader(one.run_dir.events)
 
     def sampled() -> bool:
         hosts = [record.event for record in reader.poll() if isinstance(record.event, events.Host)]
         return any(min(host.rank_memory) > 50 << 20 and host.memory_available > 0 for host in hosts)
 
-    until(sampled, 30)
+    until(sampled, LIMIT)
     one.run_dir.request_stop()
     assert one.ended(started).reason == "stopped"

@@ -14,7 +14,7 @@ from engine.contract.messages import BusyError, InputError
 from sft_tui import remembered, starting
 from tests.faults.runs_with_faults import ROOT, Runs
 from tests.faults.scenarios import ScenarioTable
-from tests.processes import SFT_TUI, end_runs, options, until
+from tests.processes import LIMIT, SFT_TUI, end_runs, options, until
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def test_of_many_starts_at_once_exactly_one_wins(one: Runs, table: ScenarioTable
     assert [path.name for path in (one.folder / "logs").iterdir() if path.is_dir()] == ["sft-small-1"]
     said = [(one.folder / f"{number}.err").read_text() for number, code in enumerate(codes) if code == 3]
     assert all("is in use by" in text for text in said)
-    until(one.trains(1, 1), 60)
-    until(one.run_dir.plain_log.is_file, 20)
+    until(one.trains(1, 1), LIMIT)
+    until(one.run_dir.plain_log.is_file, LIMIT)
     left = {path.name for path in (one.folder / "logs").iterdir()} - {remembered.FILE}
     assert left == {"sft-small-1", "sft-small-1.log"}
     again = subprocess.run(command, cwd=one.folder, env=env, capture_output=True, timeout=60, check=False)
@@ -50,13 +50,13 @@ def test_of_many_starts_at_once_exactly_one_wins(one: Runs, table: ScenarioTable
     assert f"sft-small-1 (pid {one.process('supervisor').pid}, since 20" in again.stderr.decode()
     assert "at step" in again.stderr.decode()
     one.run_dir.request_stop()
-    until(lambda: not one.look().alive, 60)
+    until(lambda: not one.look().alive, LIMIT)
 
 
 def test_no_second_run_starts_when_lock_files_are_removed(one: Runs, table: ScenarioTable) -> None:
     """As `git clean` does. Its processes tell that it is alive, and it takes its locks again."""
     started = one.start()
-    until(one.trains(1, 2), 60)
+    until(one.trains(1, 2), LIMIT)
     places = (one.output.path, one.run_dir.path)
     with table.scenario("the lock files of a run at work are removed") as tries, tries.one("git clean"):
         for place in places:
@@ -64,10 +64,10 @@ def test_no_second_run_starts_when_lock_files_are_removed(one: Runs, table: Scen
         record = starting.plan_run("sft-small", {**one.settings, "output_dir": str(one.output.path)}, fresh=True)
         with pytest.raises(BusyError, match="sft-small-1"):
             starting.start(one.folder / "logs", record)
-        until(lambda: all(is_locked(place) for place in places), 60)
-        until(lambda: {holder_of(place).run for place in places} == {"sft-small-1"}, 20)
+        until(lambda: all(is_locked(place) for place in places), LIMIT)
+        until(lambda: {holder_of(place).run for place in places} == {"sft-small-1"}, LIMIT)
         one.run_dir.request_stop()
-        until(lambda: not one.look().alive, 60)
+        until(lambda: not one.look().alive, LIMIT)
         started.supervisor.wait(30)
         assert one.look().status == "stopped"
         assert [path.name for path in (one.folder / "logs").iterdir() if path.is_dir()] == ["sft-small-1"]
@@ -76,7 +76,7 @@ def test_no_second_run_starts_when_lock_files_are_removed(one: Runs, table: Scen
 def test_a_run_that_lost_its_folder_saves_nothing_more(one: Runs, table: ScenarioTable) -> None:
     """The lock file was removed before the run owned the folder, so that nothing showed it."""
     started = one.start(save_steps=100_000)
-    until(one.trains(1, 2), 60)
+    until(one.trains(1, 2), LIMIT)
     with table.scenario("another run takes the folder over") as tries, tries.one("its lock file was removed"):
         one.output.owner_file.unlink()
         lock = None

@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.runs_with_faults import ROOT, Runs
 from tests.faults.scenarios import ScenarioTable
-from tests.processes import SFT_TUI, end_runs, options, until
+from tests.processes import LIMIT, SFT_TUI, end_runs, options, until
 from tests.required import required
 from tests.terminal import Terminal, terminal
 
@@ -37,9 +37,9 @@ def command(one: Runs, **settings: Any) -> list[str]:
 
 def goes_on(one: Runs) -> bool:
     """Whether the run does further steps, and ends in order when it is asked to."""
-    until(one.trains(1, max(one.steps(), default=0) + 3), 60)
+    until(one.trains(1, max(one.steps(), default=0) + 3), LIMIT)
     one.run_dir.request_stop()
-    until(lambda: not one.look().alive, 60)
+    until(lambda: not one.look().alive, LIMIT)
     end = one.look().state.ended
     return end is not None and (end.reason, end.exit_code) == ("stopped", 0)
 
@@ -57,7 +57,7 @@ def signalled(number: int) -> Callable[[Terminal], None]:
 def hung_up(viewer: Terminal) -> None:
     """Closes the terminal under the viewer."""
     viewer.hang_up()
-    until(viewer.ended, 30)
+    until(viewer.ended, LIMIT)
 
 
 ENDS = {
@@ -74,7 +74,7 @@ MOSTLY = ("kill -9", "a closed terminal")  # the others in `make test-all`
 @pytest.mark.parametrize("way", [way if way in MOSTLY else pytest.param(way, marks=pytest.mark.slow) for way in ENDS])
 def test_a_run_outlives_its_viewers(one: Runs, table: ScenarioTable, way: str) -> None:
     with terminal(one.folder, program=command(one), PYTHONPATH=str(ROOT)) as viewer:
-        viewer.until(one.trains(1, 2), 60)
+        viewer.until(one.trains(1, 2), LIMIT)
         ENDS[way](viewer)
     sound = goes_on(one)
     table.add("a viewer is killed, hung up, or loses its terminal", 1, not sound)
@@ -86,7 +86,7 @@ def test_ctrl_c_without_a_terminal_leaves_the_run_running(one: Runs, table: Scen
         viewer = subprocess.Popen(
             command(one), cwd=one.folder, env=ENV, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=notes
         )
-        until(one.trains(1, 2), 60)
+        until(one.trains(1, 2), LIMIT)
         viewer.send_signal(signal.SIGINT)
         assert viewer.wait(30) == 0
     assert "sft-small-1 keeps running" in (one.folder / "notes").read_text()
@@ -102,7 +102,7 @@ def test_tmux_kill_session_leaves_the_run_running(one: Runs, table: ScenarioTabl
     call = [tmux, "-S", socket, "-f", "/dev/null"]
     subprocess.run([*call, "new-session", "-d", "-s", "one", "-c", str(one.folder), line], env=ENV, check=True)
     try:
-        until(one.trains(1, 2), 60)
+        until(one.trains(1, 2), LIMIT)
         subprocess.run([*call, "kill-session", "-t", "one"], check=True)
     finally:
         subprocess.run([*call, "kill-server"], check=False, stderr=subprocess.DEVNULL)
@@ -113,7 +113,7 @@ def test_tmux_kill_session_leaves_the_run_running(one: Runs, table: ScenarioTabl
 
 def test_a_viewer_stopped_for_100_mb_of_log_catches_up(one: Runs, table: ScenarioTable) -> None:
     started = one.start(**LONG)
-    until(one.trains(1, 2), 60)
+    until(one.trains(1, 2), LIMIT)
     with (one.folder / "shown").open("wb") as shown:
         viewer = subprocess.Popen(
             [*SFT_TUI, "attach", "--json", "--logs", str(one.folder / "logs")],
@@ -123,9 +123,9 @@ def test_a_viewer_stopped_for_100_mb_of_log_catches_up(one: Runs, table: Scenari
             stdout=shown,
             stderr=subprocess.DEVNULL,
         )
-        until(lambda: (one.folder / "shown").stat().st_size > 0, 60)
+        until(lambda: (one.folder / "shown").stat().st_size > 0, LIMIT)
         viewer.send_signal(signal.SIGSTOP)
-        until(lambda: psutil.Process(viewer.pid).status() == psutil.STATUS_STOPPED, 10)
+        until(lambda: psutil.Process(viewer.pid).status() == psutil.STATUS_STOPPED, LIMIT)
         log_much(one.run_dir.events)
         sound = goes_on(one)
         viewer.send_signal(signal.SIGCONT)
@@ -173,7 +173,7 @@ def story(cut: Runs, settings: dict[str, Any]) -> None:
     shell = subprocess.Popen(
         ["/bin/sh", "-c", f"{words} > name; exec sleep 1000"], cwd=cut.folder, env=ENV, start_new_session=True
     )
-    until(cut.trains(1, 3), 60)
+    until(cut.trains(1, 3), LIMIT)
     os.killpg(shell.pid, signal.SIGKILL)
     shell.wait(10)
     assert (cut.folder / "name").read_text() == "sft-small-1\n"
