@@ -33,7 +33,9 @@ NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system without flock, s
 # to 35 s late. A job that Slurm queues again begins 120 s later.
 ALIVE_SECONDS = 90.0
 GROW_SECONDS = 40.0  # for which its stream is watched before its folder is taken over; a rank beats every two
-PATIENCE = 0.5  # seconds for which a lock is retried while its holder cannot be determined
+# A lock is tried so often while its holder cannot be determined. Tries are counted, not time: a holder that stood still
+# together with this process is not given up for that.
+TRIES, PAUSE_SECONDS = 100, 0.005
 
 
 @dataclass(frozen=True)
@@ -262,17 +264,17 @@ def unwritable(folder: Path, error: OSError, setting: str) -> InputError:
 
 def _locked_file(folder: Path) -> int:
     """A locked descriptor of the lock file; raises BlockingIOError if another process has it."""
-    patience = time.monotonic() + PATIENCE
-    while True:
+    for _ in range(TRIES):
         try:
             return _try_to_lock(folder)
         except (FileNotFoundError, BlockingIOError) as error:  # its holder released it, or another process checks it
-            if time.monotonic() > patience or (isinstance(error, BlockingIOError) and _holder_is_alive(folder)):
+            if isinstance(error, BlockingIOError) and _holder_is_alive(folder):
                 raise
         except FileExistsError:
-            if folder.exists() or time.monotonic() > patience:
+            if folder.exists():
                 raise
-        time.sleep(PATIENCE / 100)
+        time.sleep(PAUSE_SECONDS)
+    return _try_to_lock(folder)
 
 
 def _try_to_lock(folder: Path) -> int:

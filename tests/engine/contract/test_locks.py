@@ -143,6 +143,24 @@ def test_a_lock_without_a_signature_is_still_held(content: bytes, folder: Path) 
     assert "pid 0" not in str(refused.value)  # the kill of which would end every process of the reader's own shell
 
 
+def test_a_holder_that_stood_still_before_it_signed_is_named(folder: Path, monkeypatch: Patch) -> None:
+    """As a machine does that has too much to do, or that slept."""
+    lock, clock = take(folder, "sft-1"), [time.monotonic()]
+    signature, sleeps = (folder / LOCK_NAME).read_text(), iter(range(1000))
+    (folder / LOCK_NAME).write_text("")
+
+    def sleep(seconds: float) -> None:
+        clock[0] += max(seconds, 10.0)
+        if next(sleeps) == 2:
+            (folder / LOCK_NAME).write_text(signature)
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", sleep)
+    with pytest.raises(BusyError, match=rf"sft-1 \(pid {os.getpid()}, since "):
+        take(folder, "sft-2")
+    lock.abandon()
+
+
 def test_a_free_folder_is_not_locked(folder: Path) -> None:
     assert not is_locked(folder)
     lock = take(folder, "sft-1")
