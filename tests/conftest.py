@@ -35,6 +35,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # several writers at once would tak
     compile_catalogues()  # what is edited is what is tested
 
 TOGETHER = {"two_ranks", "uncut_on_two"}  # each a launch of two processes, for all tests that ask for it
+BY_REQUEST = ("tests/engine/training/test_sharded_step.py", "tests/engine/gpu/test_gpu_ranks.py")  # ask for them too
 LONG = ("tests/faults/", "tests/test_train_low_mem.py", "tests/sft_tui/cli/test_main.py")
 
 
@@ -60,7 +61,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
 
     def place(item: pytest.Item) -> int:
-        shared = isinstance(item, pytest.Function) and not TOGETHER.isdisjoint(item.fixturenames)
+        named = isinstance(item, pytest.Function) and not TOGETHER.isdisjoint(item.fixturenames)
+        shared = named or item.nodeid.startswith(BY_REQUEST)
         return 0 if shared else 1 if item.nodeid.startswith(LONG) else 2
 
     items.sort(key=place)
