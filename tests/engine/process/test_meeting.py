@@ -4,10 +4,13 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -108,7 +111,14 @@ def test_who_cannot_connect_to_another_is_named_by_all(met: Met, monkeypatch: py
     def left() -> None:
         raise RuntimeError("Connection closed by peer")
 
-    monkeypatch.setattr(meeting, "LEAVE_SECONDS", 1.0)
+    all_have_said, waited = threading.Barrier(3), set[int]()
+
+    def moment(_seconds: float) -> None:
+        if (rank := threading.get_ident()) not in waited:
+            waited.add(rank)
+            all_have_said.wait(60)
+
+    monkeypatch.setattr(meeting, "time", SimpleNamespace(monotonic=time.monotonic, sleep=moment))
     monkeypatch.setattr(dist, "init_process_group", init)
     monkeypatch.setattr(dist, "barrier", left)
     refused = refusals(met(ON_CPU, ON_CPU, ON_CPU, size=3, runs=("", "", "")))

@@ -11,19 +11,26 @@ import psutil
 import pytest
 
 from engine.contract import environment, events
+from engine.contract.machine import host
 from engine.contract.messages import Message
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader, EventWriter
 from engine.process import readings
 from engine.process.job import Job
 from engine.process.readings import watched
-from tests.processes import until
+from tests.processes import LIMIT, until
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Runner
 
 DONE = Message("model_new", {"seed": 1})
 Work = Callable[[Job], Message]
+
+
+@pytest.fixture(autouse=True)
+def _all_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is killed is waited for, however slow the machine, since nothing may be left."""
+    monkeypatch.setattr(host, "CLOSE_SECONDS", LIMIT)
 
 
 def until_read(job: Job) -> Message:

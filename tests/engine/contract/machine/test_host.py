@@ -34,6 +34,12 @@ def driver(library: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
     return lambda mode: nvml.use(monkeypatch, library, mode)
 
 
+@pytest.fixture(autouse=True)
+def _all_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is killed is waited for, however slow the machine, since nothing may be left."""
+    monkeypatch.setattr(host, "CLOSE_SECONDS", LIMIT)
+
+
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     """Starts readers that are closed at the end, of which nothing is left then."""
