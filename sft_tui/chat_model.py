@@ -232,18 +232,18 @@ class ChatModel:
         try:
             self._give(conversation, before)
             for more in self._spoken(conversation, turns[-1].asked):
+                if isinstance(more, Replied):
+                    self._held = ([*before, turns[-1].asked, more.text], self._held[1])
                 self._hear(turns, more)
         except InputError as error:
             self._refuse(turns, error.message)
-            return
-        self._held = ([*before, turns[-1].asked, self.state.turns[-1].reply], self._held[1])
-        self._change(state="ready", memory=_resident(conversation.pid))
 
     def _hear(self, turns: tuple[Exchange, ...], more: Piece | Replied) -> None:
+        """Adds to the last reply; with its end the model is ready, as the next key may come at once."""
         last = self.state.turns[-1]
         if isinstance(more, Replied):
             last = replace(last, reply=more.text, replied=more)
-            self._change(turns=(*turns[:-1], last), last=more)
+            self._change(turns=(*turns[:-1], last), last=more, state="ready", memory=_resident(self.pid))
         else:
             self._change(turns=(*turns[:-1], replace(last, reply=last.reply + more.text)))
 

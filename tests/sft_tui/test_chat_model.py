@@ -135,6 +135,27 @@ def test_a_stop_at_any_moment_of_a_reply_stops_it(
     assert ready(model).state == "ready"
 
 
+@pytest.mark.parametrize("key", ["new", "again"])
+def test_a_key_at_the_very_end_of_a_reply_counts(model: ChatModel, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    hear, said = ChatModel._hear, list[str]()
+
+    def heard(one: ChatModel, *given: Any) -> None:
+        hear(one, *given)
+        if not one.state.busy:
+            reply = one.state.turns[-1].reply
+            if not said:
+                getattr(one, key)()
+            said.append(reply)
+
+    monkeypatch.setattr(ChatModel, "_hear", heard)
+    model.say("a")
+    until(lambda: said)
+    if key == "new":
+        model.say("b")
+    until(lambda: len(said) == 2)
+    assert said == ["0::a", "0::b" if key == "new" else "0::a"]
+
+
 def test_a_turn_whose_reply_has_not_begun_can_be_taken_back(model: ChatModel) -> None:
     ready(model)
     held = threading.Event()
