@@ -147,8 +147,11 @@ def test_a_restart_of_the_machine_is_recognized_by_the_boot_id(new_run: NewRun) 
     assert read_run(run_dir).status == "machine_restarted"
 
 
-def test_a_run_whose_other_machine_still_reports_is_not_given_up(new_run: NewRun) -> None:
+def test_a_run_whose_other_machine_still_reports_is_not_given_up(
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It notices that the first one is gone, and writes the certificate."""
+    monkeypatch.setattr("sft_tui.runs.BEATING_SECONDS", 600.0)
     run_dir = new_run("sft-1", [STARTED, PLAN, step(7)])
     other = run_dir.events_of(1)
     other.touch()

@@ -61,7 +61,9 @@ def test_the_printed_lines_train_the_run_on_two_machines_that_are_one(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     short = {**tiny_settings, "epochs": 1}
-    words = ("--nodes", "2", "--gpus", "0", "--endpoint", "localhost:29517", "--launcher", launcher)
+    with socket.create_server(("localhost", 0)) as free:
+        endpoint = f"localhost:{free.getsockname()[1]}"
+    words = ("--nodes", "2", "--gpus", "0", "--endpoint", endpoint, "--launcher", launcher)
     lines = prepared(short, *words).stdout.splitlines()
     machines = [subprocess.Popen(["bash", "-c", line]) for line in lines]
     try:

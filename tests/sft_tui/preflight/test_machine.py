@@ -26,6 +26,7 @@ from sft_tui.preflight.machine import ELSEWHERE, FILES, MACHINE, Elsewhere, Mach
 def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A process in a session's scope, of a user who is not root, on a machine whose logind kills."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(machine, "BUS_SECONDS", 60.0)
     answer(tmp_path, monkeypatch, "echo b true")
     scope = tmp_path / "cgroup"
     scope.write_text("0::/user.slice/user-1000.slice/session-3.scope\n")

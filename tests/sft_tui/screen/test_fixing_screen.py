@@ -48,7 +48,7 @@ def test_a_run_that_cannot_be_resumed_is_reported(played: Callable[..., None]) -
         await pilot.press("f")
         assert "Resume gone-1? y/n" in shown(screen)
         await pilot.press("y")
-        assert "There are no runs in logs." in screen.notice[0]
+        await until(pilot, lambda: "There are no runs in logs." in screen.notice[0])  # read in a thread
         assert screen.notice[1] == "bad"
 
     played(report(Resume("gone-1")), steps)

@@ -193,7 +193,7 @@ def test_files_are_counted_and_deleted_behind_the_keys(made: Made, monkeypatch: 
             may_end.set()
             await until(pilot, lambda: "sft-small-1 is deleted." in shown(screen))
             assert screen.state.runs == []
-            assert len(threads) == 2
+            await until(pilot, lambda: len(threads) == 2)
             assert threading.main_thread() not in threads
 
     try:
