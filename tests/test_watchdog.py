@@ -35,7 +35,7 @@ def test_detached_processes_end_with_the_test_process(end: str) -> None:
             [sys.executable, "-c", program], cwd=Path(__file__).parents[1], env=env, stdout=subprocess.PIPE, check=False
         )
         token = ended.stdout.decode().strip()
-        until(lambda: not list(watchdog.marked(token)), 30)
+        until(lambda: not list(watchdog.marked(token)))
         assert len(token) == 32
         assert psutil.Process(unrelated.pid).status() != psutil.STATUS_ZOMBIE
     finally:

@@ -58,7 +58,7 @@ def test_ranks_that_lose_their_launcher_save_and_leave(one: Runs, table: Scenari
     try:
         until(one.trains(1, 3), LIMIT)
         launcher.send_signal(signal.SIGKILL)
-        launcher.wait(10)
+        launcher.wait(LIMIT)
         until(lambda: not ranks(one), LIMIT)
         end = one.look().state.ended
         assert end is not None
@@ -73,7 +73,7 @@ def test_ranks_that_lose_their_launcher_save_and_leave(one: Runs, table: Scenari
     try:
         until(one.trains(2, 2), LIMIT)
         one.run_dir.request_stop()
-        again.wait(60)  # with 1 where a rank left an evaluation first: that is how the launcher comes to end the other
+        again.wait(LIMIT)  # with 1 where a rank left an evaluation first: that is how the launcher comes to end the other
     finally:
         kill_tree(again)
     end = one.look().state.ended

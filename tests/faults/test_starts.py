@@ -35,7 +35,7 @@ def test_of_many_starts_at_once_exactly_one_wins(one: Runs, table: ScenarioTable
             starts.append(
                 subprocess.Popen(command, cwd=one.folder, env=env, stdin=subprocess.DEVNULL, stdout=err, stderr=err)
             )
-    codes = [start.wait(120) for start in starts]
+    codes = [start.wait(LIMIT) for start in starts]
     table.add(f"{number_of_starts} starts at once", number_of_starts, abs(codes.count(0) - 1))
     assert sorted(codes) == [0] + [3] * (number_of_starts - 1)
     assert [path.name for path in (one.folder / "logs").iterdir() if path.is_dir()] == ["sft-small-1"]
@@ -45,7 +45,7 @@ def test_of_many_starts_at_once_exactly_one_wins(one: Runs, table: ScenarioTable
     until(one.run_dir.plain_log.is_file, LIMIT)
     left = {path.name for path in (one.folder / "logs").iterdir()} - {remembered.FILE}
     assert left == {"sft-small-1", "sft-small-1.log"}
-    again = subprocess.run(command, cwd=one.folder, env=env, capture_output=True, timeout=60, check=False)
+    again = subprocess.run(command, cwd=one.folder, env=env, capture_output=True, timeout=LIMIT, check=False)
     assert again.returncode == 3
     assert f"sft-small-1 (pid {one.process('supervisor').pid}, since 20" in again.stderr.decode()
     assert "at step" in again.stderr.decode()
@@ -68,7 +68,7 @@ def test_no_second_run_starts_when_lock_files_are_removed(one: Runs, table: Scen
         until(lambda: {holder_of(place).run for place in places} == {"sft-small-1"}, LIMIT)
         one.run_dir.request_stop()
         until(lambda: not one.look().alive, LIMIT)
-        started.supervisor.wait(30)
+        started.supervisor.wait(LIMIT)
         assert one.look().status == "stopped"
         assert [path.name for path in (one.folder / "logs").iterdir() if path.is_dir()] == ["sft-small-1"]
 
@@ -85,7 +85,7 @@ def test_a_run_that_lost_its_folder_saves_nothing_more(one: Runs, table: Scenari
             with contextlib.suppress(InputError):
                 lock = FolderLock.acquire(one.output.path, "other", one.folder / "other")
         until(lambda: not one.look().alive, 60)  # by itself, where it would save at an epoch's end
-        started.supervisor.wait(30)
+        started.supervisor.wait(LIMIT)
         end = one.look().state.ended
         assert end is not None
         assert (end.reason, end.message.code) == ("failed", "ended_folder_lost")

@@ -49,7 +49,7 @@ def signalled(number: int) -> Callable[[Terminal], None]:
 
     def end(viewer: Terminal) -> None:
         os.kill(viewer.pid, number)
-        viewer.wait(30)
+        viewer.wait(LIMIT)
 
     return end
 
@@ -88,7 +88,7 @@ def test_ctrl_c_without_a_terminal_leaves_the_run_running(one: Runs, table: Scen
         )
         until(one.trains(1, 2), LIMIT)
         viewer.send_signal(signal.SIGINT)
-        assert viewer.wait(30) == 0
+        assert viewer.wait(LIMIT) == 0
     assert "sft-small-1 keeps running" in (one.folder / "notes").read_text()
     sound = goes_on(one)
     table.add("Ctrl-C in a viewer", 1, not sound)
@@ -129,10 +129,10 @@ def test_a_viewer_stopped_for_100_mb_of_log_catches_up(one: Runs, table: Scenari
         log_much(one.run_dir.events)
         sound = goes_on(one)
         viewer.send_signal(signal.SIGCONT)
-        assert viewer.wait(120) == 0
+        assert viewer.wait(LIMIT) == 0
     table.add("a viewer stopped while 100 MB are logged", 1, not sound)
     assert sound
-    assert started.supervisor.wait(30) == 0
+    assert started.supervisor.wait(LIMIT) == 0
     # A reading of the machine may still come after the end, so the end need not be the last line.
     assert b'"kind":"run_ended"' in (one.folder / "shown").read_bytes()
 
@@ -175,7 +175,7 @@ def story(cut: Runs, settings: dict[str, Any]) -> None:
     )
     until(cut.trains(1, 3), LIMIT)
     os.killpg(shell.pid, signal.SIGKILL)
-    shell.wait(10)
+    shell.wait(LIMIT)
     assert (cut.folder / "name").read_text() == "sft-small-1\n"
     called = [call(cut, *words) for words in (["stop"], ["attach"], ["resume"])]
     assert [result.returncode for result in called] == [0, 0, 0], called
@@ -189,4 +189,4 @@ def story(cut: Runs, settings: dict[str, Any]) -> None:
 
 def call(one: Runs, *words: str) -> "subprocess.CompletedProcess[bytes]":
     """A command of the app in the folder of the run."""
-    return subprocess.run([*SFT_TUI, *words], cwd=one.folder, env=ENV, capture_output=True, timeout=120, check=False)
+    return subprocess.run([*SFT_TUI, *words], cwd=one.folder, env=ENV, capture_output=True, timeout=LIMIT, check=False)
