@@ -73,7 +73,7 @@ def test_ranks_that_lose_their_launcher_save_and_leave(one: Runs, table: Scenari
     try:
         until(one.trains(2, 2), LIMIT)
         one.run_dir.request_stop()
-        again.wait(LIMIT)  # with 1 where a rank left an evaluation first: that is how the launcher comes to end the other
+        again.wait(LIMIT)  # with 1 where a rank left an evaluation first: that is how the launcher ends the other
     finally:
         kill_tree(again)
     end = one.look().state.ended
