@@ -82,7 +82,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
 
     def on_mount(self) -> None:
         """Opens the first screen."""
-        terminal.end_on_signals(self.exit)
+        terminal.end_on_signals(self.exit, self._restore_terminal)
         # The app's own objects live until it ends: a garbage collection of all of them takes longer than drawing.
         gc.freeze()
         self.window_title.begin()
@@ -98,6 +98,15 @@ class SftTuiApp(App[int], inherit_bindings=False):
             self.begin_demo(self.options.demo)
         if not self.options.run:  # whose log is being read now
             self.call_after_refresh(self._import_screens)
+
+    def _restore_terminal(self) -> None:
+        """Gives the terminal back from another thread, which the driver leaves to the app's own."""
+        driver = self._driver
+        if driver is not None:
+            driver.write(terminal.NO_MOUSE)
+            driver.stop_application_mode()
+            self.window_title.end(driver.write)
+            driver.close()
 
     def _first_screen(self) -> ActionScreen:
         if self.options.demo:

@@ -16,6 +16,7 @@ from pathlib import Path
 from sft_tui.screen.ink import Ink
 
 LATEST_SECONDS = 2.0
+NO_MOUSE = "\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l"
 BARE = ("linux", "vt100", "vt102", "vt220", "dumb", "ansi")
 
 
@@ -43,18 +44,31 @@ def write(data: str) -> None:
         sys.stdout.flush()
 
 
-def end_on_signals(leave: Callable[[int], None]) -> None:
-    """Makes SIGTERM end the app in order, at the latest after a moment, and SIGHUP at once, as the terminal is gone."""
-    loop = asyncio.get_running_loop()
+def end_on_signals(leave: Callable[[int], None], restore: Callable[[], None]) -> None:
+    """Makes SIGTERM end the app in order, at the latest after a moment, and SIGHUP at once, as the terminal is gone.
+
+    `restore` gives the terminal back, in another thread, if the app did not end in that time.
+    """
+    loop, code = asyncio.get_running_loop(), 128 + signal.SIGTERM
+
+    def leave_late() -> None:
+        _later(os._exit, code)  # a terminal that takes nothing more must not keep it
+        with contextlib.suppress(Exception):
+            restore()
+        os._exit(code)
 
     def leave_soon() -> None:
-        late = threading.Timer(LATEST_SECONDS, os._exit, (128 + signal.SIGTERM,))
-        late.daemon = True
-        late.start()
-        leave(128 + signal.SIGTERM)
+        _later(leave_late)
+        leave(code)
 
     loop.add_signal_handler(signal.SIGTERM, leave_soon)
     loop.add_signal_handler(signal.SIGHUP, os._exit, 128 + signal.SIGHUP)
+
+
+def _later(act: Callable[..., None], *given: int) -> None:
+    late = threading.Timer(LATEST_SECONDS, act, given)
+    late.daemon = True
+    late.start()
 
 
 def write_crash(error: BaseException) -> str:

@@ -215,6 +215,25 @@ def test_a_signal_ends_the_app_at_once(logs: Path, number: int, arguments: tuple
             app.left_clean()
 
 
+STUCK = """
+import time
+from sft_tui.screen import app, terminal
+terminal.LATEST_SECONDS = 0.5
+app.SftTuiApp.exit = lambda *_: time.sleep(600)
+from sft_tui.cli.main import main
+main()
+"""
+
+
+def test_an_app_that_does_not_end_gives_its_terminal_back(logs: Path) -> None:
+    with terminal(logs.parent, "attach", "sft-small-1", program=[sys.executable, "-c", STUCK]) as app:
+        app.sees("Loss")
+        os.kill(app.pid, signal.SIGTERM)
+        assert app.wait() == 128 + signal.SIGTERM
+        app.left_clean()
+        assert app.raw.rindex(b"\x1b[23;2t") > app.raw.rindex(b"\x1b[?1049l")
+
+
 def test_closing_the_terminal_ends_the_app(logs: Path) -> None:
     with terminal(logs.parent, "attach", "sft-small-1") as app:
         app.sees("Loss")
