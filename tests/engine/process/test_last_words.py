@@ -9,7 +9,7 @@ from engine.process.last_words import LastWords
 from tests.engine.process.timers import Timers
 from tests.processes import until
 
-LIMIT = 20.0  # seconds
+LIMIT = 120.0  # seconds
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from engine.contract.messages import InputError
 from engine.process import roll_call
 from engine.process.roll_call import Awaited, Pace, _RollCall, called
 
-LIMIT = 30.0  # seconds
+LIMIT = 120.0  # seconds
 KEPT: list[object] = []  # stores, until all have met, as a world does
 
 

@@ -41,6 +41,7 @@ def _nothing_stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = nvml.children()
     monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
     monkeypatch.setattr(gpus, "COUNT_SECONDS", LIMIT)  # a slow machine is not a driver that hangs
+    monkeypatch.setattr(gpus, "REAP_SECONDS", LIMIT)  # what is killed ends, however slow the machine
     gpus.found.cache_clear()
     yield
     gpus.found.cache_clear()
