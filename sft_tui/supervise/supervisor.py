@@ -61,21 +61,24 @@ class Supervisor:
         self._readings: deque[events.Host] = deque(maxlen=READINGS_KEPT)
         self._kills_before, self._driver_log = oom_kills(), DriverLog()
         self._asked: FirstRequest | None = None
+        self._unwritten = False  # whether a request could not be written, of which ranks that start later must learn
         self._now_at = self._first_end_at = 0.0
         self._sampled_at = self._saved_at = 0.0
 
     def run(self) -> int:
         """Starts the ranks, watches them until they end, and certifies the end; returns the exit code of the run."""
+        self._ranks = Ranks(
+            self.run_dir, self._record, self.attempt, self._output_lock.fd if self._output_lock else None
+        )
         for number in STOP_SIGNALS:
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         adopt_orphans()
         self._machine = Readings(self._log, Watched(Path(str(self._record.config.get("output_dir", ".")))))
-        self._ranks = Ranks(
-            self.run_dir, self._record, self.attempt, self._output_lock.fd if self._output_lock else None
-        )
         try:
             self._ranks.start()
+            if self._unwritten:
+                self._ranks.signal(signal.SIGTERM)
         except OSError as error:
             self._facts.unstartable = error.strerror or str(error)
             self._ranks.signal(signal.SIGKILL)
@@ -95,6 +98,7 @@ class Supervisor:
         try:
             self.run_dir.request_now() if again else self.run_dir.request_stop()
         except OSError:  # a full disk: a signal means the same to the ranks
+            self._unwritten = True
             self._ranks.signal(signal.SIGTERM)
 
     def _announce(self) -> None:

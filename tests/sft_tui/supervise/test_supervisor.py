@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from engine.contract.config import to_json
 from engine.contract.events import Event
 from engine.contract.locks import FolderLock, is_locked
 from engine.contract.machine import gpus
+from engine.contract.machine.host import Readings
 from engine.contract.messages import InputError, Message
 from engine.contract.presets import preset
 from engine.contract.record import RunRecord
@@ -107,6 +109,23 @@ def test_a_signal_asks_the_ranks_to_stop(supervise: Supervised, run_dir: RunDir,
     assert supervise(f"os.kill(os.getppid(), signal.{name}); wait(run_dir.stop_requested); end('stopped', 0)") == 0
     assert the_end(run_dir)[1].reason == "stopped"
     assert not run_dir.now_request.exists()
+
+
+def test_a_stop_before_the_ranks_begin_counts_on_a_full_disk(
+    supervise: Supervised, run_dir: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class StoppedMeanwhile(Readings):
+        def __init__(self, *given: Any) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            super().__init__(*given)
+
+    def full(_run_dir: RunDir) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(RunDir, "request_stop", full)
+    monkeypatch.setattr(supervisor, "Readings", StoppedMeanwhile)
+    assert supervise("time.sleep(60)") == 0
+    assert the_end(run_dir)[1].reason == "stopped"
 
 
 def test_a_second_signal_ends_ranks_that_do_not_stop(
