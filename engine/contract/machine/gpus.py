@@ -26,7 +26,7 @@ from engine.contract.child_command import module_command
 from engine.contract.machine import mig
 
 INTERVAL_SECONDS = 2.0
-COUNT_SECONDS = 5.0  # a driver that takes longer to report the number of GPUs is of no use for training either
+COUNT_SECONDS = 10.0  # a driver without persistence mode first wakes its GPUs, which takes seconds for each
 REAP_SECONDS = 1.0
 PARENT_SECONDS = 1.0
 NOT_AVAILABLE = "N/A"
