@@ -245,8 +245,7 @@ def _apart(store: Store, rank: int, hellos: Sequence[Hello], why: str) -> dict[i
             if other != rank and store.check([f"apart-{other}"]):
                 said = store.get(f"apart-{other}")[:LONGEST_WHY].decode("utf-8", "replace")
                 found[other] = " ".join(said.split())
-        if rank == 0:
-            time.sleep(LEAVE_SECONDS)
+    _leave(store, rank, len(hellos))
     return dict(sorted(found.items()))
 
 
