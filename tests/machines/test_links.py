@@ -1,5 +1,6 @@
 """Machines that never come, and a connection between two of three that fails, or never was."""
 
+import contextlib
 import os
 import shutil
 import time
@@ -14,7 +15,7 @@ from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader, last_step
 from sft_tui import listing, runs
 from tests.machines.networks import Network, connected
-from tests.machines.ranks import started
+from tests.machines.ranks import Ranks, started
 from tests.processes import until
 
 pytestmark = pytest.mark.slow
@@ -36,6 +37,16 @@ def the_end(run_dir: RunDir) -> events.RunEnded:
     found = [record.event for record in EventReader(run_dir.events).poll()]
     (end,) = [event for event in found if isinstance(event, events.RunEnded)]
     return end
+
+
+@contextlib.contextmanager
+def three_machines(network: Network, run_dir: RunDir, folder: Path, port: int) -> Iterator[Ranks]:
+    """One rank of a run on each machine but the switch."""
+    machines = NAMES[1:]
+    where, address = [network.within(name, []) for name in machines], network.addresses["ash"]
+    how: dict[str, Any] = {"nodes": machines, "within": where, "program": IMPATIENT}
+    with started([run_dir.path] * 3, folder, address, port, **how) as ranks:
+        yield ranks
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -68,10 +79,7 @@ def test_a_connection_that_fails_between_two_others_is_named(
 ) -> None:
     """All signs of life go through the first machine, which reaches both."""
     run_dir = make_run(processes=3, **LONG)
-    machines = NAMES[1:]
-    where, address = [network.within(name, []) for name in machines], network.addresses["ash"]
-    how: dict[str, Any] = {"nodes": machines, "within": where, "program": IMPATIENT}
-    with started([run_dir.path] * 3, tmp_path, address, 29710, **how) as ranks:
+    with three_machines(network, run_dir, tmp_path, 29710) as ranks:
         until(lambda: run_dir.events.exists() and last_step(run_dir.events) > 5)
         began = time.monotonic()
         network.cut("oak", "elm")
@@ -90,11 +98,8 @@ def test_two_that_cannot_connect_to_each_other_are_named_by_all(
 ) -> None:
     """As where a firewall lets only the endpoint's port through: all meet there, and two get no further."""
     run_dir = make_run(processes=3, **LONG)
-    machines = NAMES[1:]
-    where, address = [network.within(name, []) for name in machines], network.addresses["ash"]
-    how: dict[str, Any] = {"nodes": machines, "within": where, "program": IMPATIENT}
     network.cut("oak", "elm")
-    with started([run_dir.path] * 3, tmp_path, address, 29720, **how) as ranks:
+    with three_machines(network, run_dir, tmp_path, 29720) as ranks:
         assert ranks.codes() == [2, 2, 2], [ranks.said(rank) for rank in range(3)]
     end = the_end(run_dir)
     assert (end.reason, end.message.code) == ("refused", "meeting_apart")
