@@ -6,6 +6,7 @@ A group made by ranks of which one has no GPU, or of which two share one, would 
 import contextlib
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,6 +42,7 @@ NAME_SECONDS = 60.0  # for which a new host may be unknown by its name, as in Ku
 LEAVE_SECONDS = 5.0  # for which rank 0, whose store it may be, lets the others read why none of them trains
 MOST_NAMED = 16  # ranks or machines
 LONGEST_WHY = 200  # characters
+MISSED = re.compile("connectFullMesh|wait timeout")  # gloo got no connection, or found no address, of another rank
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ def _make_group(
     """Makes the group; of other kinds of devices, and of ranks that were launched without a place, accelerate does.
 
     accelerate would make it without the number of this rank's GPU, which NCCL then guesses at the first collective.
-    Raises InputError on all ranks if some could not connect to each other on a CPU.
+    Raises InputError.
     """
     how: dict[str, Any] = {"store": PrefixStore("group", store), "rank": mine.rank, "world_size": len(hellos)}
     store.set_timeout(COLLECTIVE_LIMIT)
@@ -215,23 +217,34 @@ def _make_group(
         torch.cuda.set_device(device)
         dist.init_process_group("nccl", device_id=device, timeout=COLLECTIVE_LIMIT, **how)
     elif cpu_requested(given):
-        began, made = time.monotonic(), False
-        try:
-            dist.init_process_group("gloo", timeout=CONNECT_LIMIT, **how)
-            made = True
-            _set_pg_timeout(COLLECTIVE_LIMIT)
-            dist.barrier()  # where two others did not connect, it fails
-        except RuntimeError as error:
-            seconds = round(time.monotonic() - began)
-            apart = _apart(store, mine.rank, hellos, "" if made else one_line(error, LONGEST_WHY))
-            if apart:
-                why = next(iter(apart.values()))
-                listed = _listed([hellos[rank] for rank in apart])
-                raise InputError("meeting_apart", seconds=seconds, why=why, **listed) from None
+        _connect(given, store, mine, hellos, how)
+
+
+def _connect(
+    given: Mapping[str, str], store: Store, mine: Hello, hellos: Sequence[Hello], how: Mapping[str, Any]
+) -> None:
+    """Makes a group of gloo's; raises InputError, on all ranks, if some cannot open or get their connections."""
+    began, made = time.monotonic(), False
+    try:
+        dist.init_process_group("gloo", timeout=CONNECT_LIMIT, **how)
+        made = True
+        _set_pg_timeout(COLLECTIVE_LIMIT)
+        dist.barrier()  # where two others did not connect, it fails
+    except DistNetworkError as error:  # the store is gone, with rank 0, which said why
+        raise _unmet(given, mine, one_line(error)) from None
+    except RuntimeError as error:
+        seconds = round(time.monotonic() - began)
+        apart = _apart(store, mine.rank, len(hellos), "" if made else one_line(error, LONGEST_WHY))
+        if not apart:
             raise
+        # Who could not open its side is missed by the others, which say so too.
+        found = {rank: why for rank, why in apart.items() if not MISSED.search(why)} or apart
+        listed = _listed([hellos[rank] for rank in found])
+        code, why = "meeting_apart" if found is apart else "meeting_unopened", next(iter(found.values()))
+        raise InputError(code, seconds=seconds, why=why, **listed) from None
 
 
-def _apart(store: Store, rank: int, hellos: Sequence[Hello], why: str) -> dict[int, str]:
+def _apart(store: Store, rank: int, size: int, why: str) -> dict[int, str]:
     """Which ranks could not connect to all others, and why; `why` is empty if this one could.
 
     All fail at nearly the same time, and read after a moment what the others said; rank 0 leaves its store to them.
@@ -241,11 +254,11 @@ def _apart(store: Store, rank: int, hellos: Sequence[Hello], why: str) -> dict[i
         if why:
             store.set(f"apart-{rank}", why)
         time.sleep(LEAVE_SECONDS)
-        for other in range(len(hellos)):
+        for other in range(size):
             if other != rank and store.check([f"apart-{other}"]):
                 said = store.get(f"apart-{other}")[:LONGEST_WHY].decode("utf-8", "replace")
                 found[other] = " ".join(said.split())
-    _leave(store, rank, len(hellos))
+    _leave(store, rank, size)
     return dict(sorted(found.items()))
 
 

@@ -128,6 +128,31 @@ def test_who_cannot_connect_to_another_is_named_by_all(met: Met, monkeypatch: py
     assert all("Connect timeout of rank 1" in one and "\x1b" not in one for one in said)
 
 
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_a_rank_whose_interface_does_not_exist_is_named_by_all(
+    met: Met, monkeypatch: pytest.MonkeyPatch, wrong: int
+) -> None:
+    """The others find no address of it, or get no connection."""
+    missed = ["wait timeout after 30000ms, keys: /0//cpu//0/1", "Gloo connectFullMesh failed with Connect timeout"]
+
+    def init(_backend: str, *, rank: int, **_how: object) -> None:
+        raise RuntimeError("Unable to find address for: eth9" if rank == wrong else missed[rank])
+
+    monkeypatch.setattr(meeting, "LEAVE_SECONDS", 1.0)
+    monkeypatch.setattr(dist, "init_process_group", init)
+    refused = refusals(met(ON_CPU, ON_CPU))
+    assert [(one.code, one.args["numbers"]) for one in refused] == [("meeting_unopened", str(wrong))] * 2
+    assert all("address for: eth9" in one.what() and "GLOO_SOCKET_IFNAME" in one.fix() for one in refused)
+
+
+def test_a_store_that_goes_while_ranks_connect_is_a_refusal(met: Met, monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(*_given: object, **_how: object) -> None:
+        raise dist.DistNetworkError("failed to recv, got 0 bytes")
+
+    monkeypatch.setattr(dist, "init_process_group", init)
+    assert [one.code for one in refusals(met(ON_CPU, ON_CPU))] == ["meeting_failed"] * 2
+
+
 def test_a_rank_that_died_is_no_matter_of_connections(met: Met, monkeypatch: pytest.MonkeyPatch) -> None:
     def left() -> None:
         raise RuntimeError("Connection closed by peer")

@@ -51,6 +51,22 @@ def test_a_late_answer_tells_nothing_after_its_question() -> None:
     assert signs.silent(18.0, 8.0) is None
 
 
+def test_a_late_answer_still_tells_who_ended() -> None:
+    """In order, or because it was stopped too: that does not depend on when it was asked."""
+    signs = Signs([1, 2], 0.0)
+    signs.read(1, GONE, 9.0, asked=2.0)
+    signs.read(2, f"7{HALTED}", 9.0, asked=2.0)
+    assert signs.all_live_since(5.0)
+
+
+def test_of_several_late_answers_one_is_no_proof_for_another_rank() -> None:
+    signs = Signs([1, 2], 0.0)
+    for said, now, asked in (("1", 3.0, 1.0), ("2", 9.0, 8.0), ("3", 11.0, 10.0)):
+        signs.read(1, said, now, asked)
+        signs.read(2, said if said != "3" else "2", now, asked)
+    assert (signs.all_live_since(0.5), signs.all_live_since(2.0)) == (True, False)
+
+
 def test_a_process_that_was_suspended_blames_nobody() -> None:
     signs = Signs([1], 0.0)
     assert signs.silent(1.0, 40.0) is None
